@@ -1,0 +1,88 @@
+package event
+
+// Kind is the type of a column's values.
+type Kind uint8
+
+const (
+	// Float is a float64 column.
+	Float Kind = iota
+	// Int is an int64 column.
+	Int
+	// Bool is a bool column.
+	Bool
+	// String is a string column.
+	String
+	// Time is a column of instants, in Unix nanoseconds.
+	Time
+)
+
+var kindNames = [...]string{"number", "integer", "boolean", "string", "time"}
+
+// String returns the kind's name as users read it in messages.
+func (k Kind) String() string { return kindNames[k] }
+
+// Column is one named, typed vector of a batch. Exactly one of the slices is
+// in use, by Kind: Floats for Float, Ints for Int and Time, Bools for Bool,
+// Strings for String; its length is the batch's row count.
+type Column struct {
+	Name    string
+	Kind    Kind
+	Floats  []float64
+	Ints    []int64
+	Bools   []bool
+	Strings []string
+	// Null marks rows without a value. It is nil when every row has one;
+	// otherwise it has one element a row, and the vector holds a zero there.
+	Null []bool
+	null []bool // storage kept across Reset
+}
+
+// Reset makes the column n rows long, all zero and none null, reusing storage.
+func (c *Column) Reset(n int) {
+	c.Null = nil
+	switch c.Kind {
+	case Float:
+		c.Floats = grow(c.Floats, n)
+	case Int, Time:
+		c.Ints = grow(c.Ints, n)
+	case Bool:
+		c.Bools = grow(c.Bools, n)
+	case String:
+		c.Strings = grow(c.Strings, n)
+	}
+}
+
+// Len returns the number of rows.
+func (c *Column) Len() int {
+	switch c.Kind {
+	case Float:
+		return len(c.Floats)
+	case Bool:
+		return len(c.Bools)
+	case String:
+		return len(c.Strings)
+	default:
+		return len(c.Ints)
+	}
+}
+
+// SetNull marks row i as having no value.
+func (c *Column) SetNull(i int) {
+	if c.Null == nil {
+		c.null = grow(c.null, c.Len())
+		c.Null = c.null
+	}
+	c.Null[i] = true
+}
+
+// IsNull reports whether row i has no value.
+func (c *Column) IsNull(i int) bool { return c.Null != nil && c.Null[i] }
+
+func grow[T any](s []T, n int) []T {
+	if cap(s) < n {
+		return make([]T, n)
+	}
+	s = s[:n]
+	clear(s)
+	return s
+}
