@@ -62,6 +62,9 @@ type Signature struct {
 	// Shape is the shape of one row, without the batch dimension; −1 is a size
 	// that the model leaves open.
 	Shape []int
+	// Labels are the class labels along the last dimension of an output of
+	// class scores; nil elsewhere.
+	Labels []string
 }
 
 // Metadata says what a model is and takes.
