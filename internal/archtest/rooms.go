@@ -1,0 +1,79 @@
+package archtest
+
+import "strings"
+
+// kind is what a room is, where it matters for the arrows.
+type kind uint8
+
+const (
+	plain   kind = iota
+	port         // broker, inference: shows no type of a dependency
+	adapter      // a child of a port
+	suite        // a port's exported conformance tests
+)
+
+// room is a package with everything below it. Rooms import rooms of lower layers.
+type room struct {
+	path  string
+	layer int
+	kind  kind
+	// wordsOnly: standard library only.
+	wordsOnly bool
+	// seesAdapters: may import adapters outside of tests.
+	seesAdapters bool
+}
+
+// rooms is the picture, from the ground up. A child of a port that is not
+// listed is an adapter. A new room is a line here and in docs/ARCHITECTURE.md.
+var rooms = []room{
+	{path: "errkind", layer: 0, wordsOnly: true},
+	{path: "internal/histogram", layer: 0, wordsOnly: true},
+	{path: "internal/spell", layer: 0, wordsOnly: true},
+	{path: "event", layer: 1, wordsOnly: true},
+	{path: "contract", layer: 2},
+	{path: "expr", layer: 2},
+	{path: "broker", layer: 3, kind: port},
+	{path: "inference", layer: 3, kind: port},
+	{path: "broker/brokertest", layer: 4, kind: suite},
+	{path: "inference/inferencetest", layer: 4, kind: suite},
+	{path: "feature", layer: 5},
+	{path: "pipeline", layer: 6},
+	{path: "internal/builtin", layer: 7, seesAdapters: true},
+	{path: "console", layer: 7},
+	{path: "bench", layer: 8, seesAdapters: true},
+	{path: "internal/cli", layer: 9},
+	{path: "cmd", layer: 10},
+	{path: "examples", layer: 10, seesAdapters: true},
+	{path: "internal/archtest", layer: 10},
+}
+
+const adapterLayer = 4
+
+// emptyNames are package names that say nothing about what is inside.
+var emptyNames = []string{"util", "utils", "common", "helper", "helpers", "misc", "types", "interfaces"}
+
+// roomOf returns the innermost room that a package lies in; nil where it lies in none.
+func roomOf(dir string) *room {
+	var best *room
+	for i := range rooms {
+		r := &rooms[i]
+		if dir == r.path || strings.HasPrefix(dir, r.path+"/") {
+			if best == nil || len(r.path) > len(best.path) {
+				best = r
+			}
+		}
+	}
+	if best == nil || best.kind != port || dir == best.path {
+		return best
+	}
+	child, _, _ := strings.Cut(strings.TrimPrefix(dir, best.path+"/"), "/")
+	if child == "internal" {
+		return best // the port's own
+	}
+	return &room{path: best.path + "/" + child, layer: adapterLayer, kind: adapter}
+}
+
+func isPort(dir string) bool {
+	r := roomOf(dir)
+	return r != nil && r.kind == port && r.path == dir
+}
