@@ -42,6 +42,11 @@ type Transactor interface {
 	// Commit stores every record and moves every position of tx, or none of
 	// them, and returns when that is durable. A claim that is no longer held
 	// fails the whole transaction with a Conflict error, and nothing is stored.
+	//
+	// Transient and Throttled say that nothing was applied and nothing will be:
+	// the Broker repeats the same tx after them. A driver that cannot tell,
+	// because the answer of its server was lost for instance, returns another
+	// kind. When ctx ends during the call the outcome is unknown.
 	Commit(ctx context.Context, tx *Tx) error
 }
 
@@ -84,8 +89,8 @@ type Claim interface {
 	// Fetch is Reader.Fetch for the claimed partition, beginning at Start. When
 	// the claim is revoked it returns a Conflict error.
 	Fetch(ctx context.Context, max int) (*Batch, error)
-	// Seek makes the next Fetch begin at position. Not concurrently with Fetch.
-	Seek(position int64) error
+	// SeekTo makes the next Fetch begin at position. Not concurrently with Fetch.
+	SeekTo(position int64) error
 	// Commit says that every record before next is done. Drivers with
 	// Transactions take it through Tx as well. Positions may be committed again
 	// and may go back. A revoked claim returns a Conflict error.
