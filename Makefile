@@ -1,0 +1,26 @@
+# make          build ./freshet, a static binary
+# make test     vet, all tests, then again under the race detector
+# make lint     golangci-lint, the arrows included
+# make bench    all comparisons with peers, in one run on this machine
+# make fuzz     every fuzz target for FUZZTIME each
+
+GO       ?= go
+FUZZTIME ?= 2m
+GOLANGCI_LINT = github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
+
+.PHONY: build test lint bench fuzz
+
+build:
+	CGO_ENABLED=0 $(GO) build -trimpath -o freshet ./cmd/freshet
+
+test:
+	@GO='$(GO)' test/run.sh
+
+lint:
+	$(GO) run $(GOLANGCI_LINT) run ./...
+
+bench:
+	@GO='$(GO)' bench/run.sh
+
+fuzz:
+	@GO='$(GO)' FUZZTIME='$(FUZZTIME)' test/fuzz.sh

@@ -1,0 +1,41 @@
+# Shortens the output of `go test -v`: of a package that passed, the skipped
+# tests with their reasons, the lines that tests mark with "REPORT:", and the
+# closing line; of one that failed, everything.
+
+/^=== (RUN|NAME|CONT|PAUSE)/ { lines[++n] = $0; test = $3; next }
+
+/^[ \t]*--- SKIP: / {
+	lines[++n] = $0
+	if (reason[$3] == "") reason[$3] = "no reason given"
+	skips = skips "SKIP  " $3 ": " reason[$3] "\n"
+	next
+}
+
+/^FAIL$/ || /^PASS$/ || /^coverage:/ { lines[++n] = $0; next }
+
+/^(ok|FAIL|\?)[ \t]/ || /^\t.*\[no test files\]$/ {
+	if ($1 == "FAIL") {
+		for (i = 1; i <= n; i++) if (lines[i] !~ /^=== (RUN|PAUSE|CONT|NAME)/) print lines[i]
+	} else {
+		printf "%s%s", reports, skips
+	}
+	print
+	n = 0; skips = ""; reports = ""; test = ""
+	delete reason; delete lines
+	next
+}
+
+test == "" { print; next } # outside of any test: a build that broke
+
+{
+	lines[++n] = $0
+	if (match($0, /REPORT: /)) reports = reports substr($0, RSTART) "\n"
+	if (test != "" && $0 ~ /^ +[^ ]+\.go:[0-9]+: /) {
+		text = $0
+		sub(/^ +[^ ]+\.go:[0-9]+: /, "", text)
+		reason[test] = reason[test] == "" ? text : reason[test] " " text
+	}
+}
+
+# Whatever came after the last closing line: a process that died.
+END { for (i = 1; i <= n; i++) print lines[i] }

@@ -1,0 +1,34 @@
+#!/usr/bin/env bash
+# Installs what optional tests need, by package name, where this machine is a
+# Debian and we may; prints on stdout, comma-separated, what the tests can count
+# on. Everything else it has to say goes to stderr. It never fails: what is
+# missing makes tests skip.
+set -u
+
+say() { echo "prepare: $*" >&2; }
+
+# have_onnx_testdata: ONNX's official node tests, from Debian's libonnx-testdata.
+have_onnx_testdata() {
+	command -v dpkg >/dev/null && dpkg -s libonnx-testdata >/dev/null 2>&1
+}
+
+if ! have_onnx_testdata; then
+	if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
+		log=$(mktemp)
+		if { timeout 60 apt-get -q -y update && timeout 180 apt-get -q -y install --no-install-recommends libonnx-testdata; } >"$log" 2>&1 </dev/null; then
+			say "installed libonnx-testdata"
+		else
+			say "NOT INSTALLED: libonnx-testdata (apt-get: $(tail -n 1 "$log"))"
+		fi
+		rm -f "$log"
+	else
+		say "NOT INSTALLED: libonnx-testdata (needs root and apt-get)"
+	fi
+fi
+
+found=()
+have_onnx_testdata && found+=(onnx-testdata)
+(
+	IFS=,
+	echo "${found[*]-}"
+)

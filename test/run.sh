@@ -1,0 +1,21 @@
+#!/usr/bin/env bash
+# Vet, then every test once at full size, then once more under the race detector
+# with -short. Skipped tests are named with their reason; the last lines are go
+# test's own. Needs Go; the race detector needs a C compiler besides.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+GO=${GO:-go}
+
+[ -n "${FRESHET_REQUIRE+set}" ] || test/prepare.sh >/dev/null
+
+$GO vet ./...
+
+echo "== every test, once =="
+$GO test -v ./... 2>&1 | awk -f test/brief.awk
+
+if [ "$($GO env CGO_ENABLED)" = 1 ] && command -v "$($GO env CC)" >/dev/null; then
+	echo "== again under the race detector, -short =="
+	$GO test -race -short ./...
+else
+	echo "== SKIP: no race detector: it needs a C compiler, and none is here ==" >&2
+fi
