@@ -27,8 +27,9 @@ func (h Headers) AppendString(key, value string) Headers {
 	return append(h, value...)
 }
 
-// next cuts the first pair off h. ok is false at the end and on malformed input.
-func (h Headers) next() (key, value []byte, rest Headers, ok bool) {
+// Cut takes the first pair off h, for loops that may not allocate. ok is false at
+// the end and on malformed input. Key and value alias h.
+func (h Headers) Cut() (key, value []byte, rest Headers, ok bool) {
 	if key, h, ok = cutBytes(h); !ok {
 		return nil, nil, nil, false
 	}
@@ -50,7 +51,7 @@ func cutBytes(b []byte) (v []byte, rest Headers, ok bool) {
 // Get returns the value of the first pair with this key. The value aliases h.
 func (h Headers) Get(key string) (value []byte, ok bool) {
 	for len(h) > 0 {
-		k, v, rest, ok := h.next()
+		k, v, rest, ok := h.Cut()
 		if !ok {
 			return nil, false
 		}
@@ -66,7 +67,7 @@ func (h Headers) Get(key string) (value []byte, ok bool) {
 func (h Headers) All() iter.Seq2[string, []byte] {
 	return func(yield func(string, []byte) bool) {
 		for len(h) > 0 {
-			k, v, rest, ok := h.next()
+			k, v, rest, ok := h.Cut()
 			if !ok || !yield(string(k), v) {
 				return
 			}
@@ -78,7 +79,7 @@ func (h Headers) All() iter.Seq2[string, []byte] {
 // Valid reports whether h is well formed.
 func (h Headers) Valid() bool {
 	for len(h) > 0 {
-		_, _, rest, ok := h.next()
+		_, _, rest, ok := h.Cut()
 		if !ok {
 			return false
 		}

@@ -284,7 +284,7 @@ func AppendStructured(dst []byte, r *Record) []byte {
 		dst = appendAttribute(dst, r.Headers, "partitionkey", HeaderPartitionKey, "")
 	}
 	for h := r.Headers; len(h) > 0; {
-		name, value, rest, ok := h.next()
+		name, value, rest, ok := h.Cut()
 		if !ok {
 			break
 		}
