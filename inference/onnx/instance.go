@@ -1,0 +1,104 @@
+package onnx
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/freshet-io/freshet/inference"
+	"github.com/freshet-io/freshet/inference/onnx/internal/ops"
+)
+
+// instance is the memory in which a program runs, one run at a time.
+type instance struct {
+	p     *program
+	vals  []ops.Tensor
+	steps []bound
+	frame ops.Frame
+}
+
+// bound is a step with its values' addresses.
+type bound struct {
+	in, out []*ops.Tensor
+}
+
+func newInstance(p *program) *instance {
+	i := &instance{p: p, vals: make([]ops.Tensor, p.slots)}
+	i.frame.MaxElements = p.maxElements
+	for _, c := range p.consts {
+		i.vals[c.slot] = *c.value
+	}
+	at := func(slots []int) []*ops.Tensor {
+		out := make([]*ops.Tensor, len(slots))
+		for k, s := range slots {
+			if s >= 0 {
+				out[k] = &i.vals[s]
+			}
+		}
+		return out
+	}
+	for _, s := range p.steps {
+		i.steps = append(i.steps, bound{at(s.in), at(s.out)})
+	}
+	return i
+}
+
+// run evaluates the program: in holds the inputs in order, out receives the outputs and lends its
+// storage to them while the run lasts.
+func (i *instance) run(ctx context.Context, in, out []inference.Tensor) (err error) {
+	p := i.p
+	i.frame.Reset()
+	for k, s := range p.inputs {
+		shape := i.vals[s].Shape
+		i.vals[s] = in[k]
+		i.vals[s].Shape = append(shape[:0], in[k].Shape...)
+	}
+	for k := range p.outputs {
+		if o := &p.outputs[k]; !o.copied {
+			i.vals[o.slot] = out[k]
+		}
+	}
+	defer func() {
+		if r := recover(); r != nil {
+			err = fmt.Errorf("%w: %v: please report it with the model", errInternal, r)
+		}
+		i.release()
+	}()
+	done := ctx.Done()
+	for k := range p.steps {
+		if done != nil && k&7 == 7 {
+			select {
+			case <-done:
+				return ctx.Err()
+			default:
+			}
+		}
+		b := &i.steps[k]
+		if err := p.steps[k].kernel(&i.frame, b.in, b.out); err != nil {
+			return errRun(p.steps[k].name, err)
+		}
+	}
+	for k := range p.outputs {
+		o := &p.outputs[k]
+		if o.copied {
+			if err := ops.Copy(&i.frame, &out[k], &i.vals[o.slot]); err != nil {
+				return errRun("output "+o.name, err)
+			}
+		} else {
+			out[k] = i.vals[o.slot]
+		}
+		out[k].Name = o.name
+	}
+	return nil
+}
+
+// release lets go of the caller's slices.
+func (i *instance) release() {
+	for _, s := range i.p.inputs {
+		i.vals[s] = ops.Tensor{Shape: i.vals[s].Shape}
+	}
+	for k := range i.p.outputs {
+		if o := &i.p.outputs[k]; !o.copied {
+			i.vals[o.slot] = ops.Tensor{}
+		}
+	}
+}

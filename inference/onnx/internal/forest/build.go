@@ -1,0 +1,373 @@
+package forest
+
+import (
+	"fmt"
+	"math"
+)
+
+// perfectDepth is the depth up to which a tree may be padded to a perfect one.
+const perfectDepth = 8
+
+// layout says how a tree is stored.
+type layout uint8
+
+const (
+	perfect layout = iota // heap order, padded to Forest.depth levels
+	linked                // neighbours, left index in the node
+	plain                 // any mode, node by node
+)
+
+// pnode is a node of a perfect tree: its children lie at 2i+1 and 2i+2.
+type pnode[T Float] struct {
+	thr  T
+	feat uint32
+}
+
+// lnode is a node of a linked tree: its children lie at left and left+1. A leaf has
+// left = itself and a threshold that nothing exceeds.
+type lnode[T Float] struct {
+	thr  T
+	feat uint32
+	left uint32
+}
+
+// xnode is a node of a plain tree.
+type xnode[T Float] struct {
+	mode        Mode
+	missingTrue bool
+	value       T
+	feat        uint32
+	yes, no     uint32 // for a leaf: yes is the leaf's number
+	members     []T
+}
+
+type tree struct {
+	layout layout
+	// node is the index of the root, leaf the number of the first leaf.
+	node, leaf uint32
+	// target of all leaves where the forest is single.
+	target uint32
+}
+
+// Forest is an ensemble ready to be evaluated; it is immutable.
+type Forest[T Float] struct {
+	trees    []tree
+	targets  int
+	agg      Aggregate
+	features int // the largest feature used + 1
+	depth    int // of perfect trees
+
+	perfect, perfectNaN []pnode[T]
+	linked, linkedNaN   []lnode[T]
+	linkedLeaf          []uint32 // number of the leaf, by linked node
+	plain               []xnode[T]
+	nan                 nanPolicy
+
+	// single: every leaf has exactly one weight, all of a tree for one target, summed.
+	single bool
+	// scalar: single, and all trees have the same target.
+	scalar bool
+	value  []T // by leaf, where single
+	// otherwise the weights of leaf i are weights[first[i]:first[i+1]].
+	first   []uint32
+	weights []Weight[T]
+	hasLeaf []bool // by target: some leaf has a weight for it
+}
+
+// nanPolicy says what rows with NaN need.
+type nanPolicy uint8
+
+const (
+	nanLeft  nanPolicy = iota // nothing
+	nanRight                  // NaN becomes +Inf
+	nanMixed                  // both columns
+)
+
+// Features is the smallest width of a row.
+func (f *Forest[T]) Features() int { return f.features }
+
+// Targets is the number of sums per row.
+func (f *Forest[T]) Targets() int { return f.targets }
+
+// Trees is the number of trees.
+func (f *Forest[T]) Trees() int { return len(f.trees) }
+
+// Build checks s and lays it out.
+func Build[T Float](s *Spec[T]) (*Forest[T], error) {
+	leaves, depths, err := s.check()
+	if err != nil {
+		return nil, err
+	}
+	if len(s.Nodes) > math.MaxInt32/8 || len(s.Weights) > math.MaxInt32/8 {
+		return nil, fmt.Errorf("%d nodes and %d weights are too many", len(s.Nodes), len(s.Weights))
+	}
+	f := &Forest[T]{targets: s.Targets, agg: s.Aggregate, hasLeaf: make([]bool, s.Targets)}
+	b := &builder[T]{f: f, s: s}
+	for _, d := range depths {
+		if d <= perfectDepth {
+			f.depth = max(f.depth, d)
+		}
+	}
+	b.single(leaves)
+	lefts, rights := false, false
+	kinds := make([]layout, len(s.Roots))
+	for t, root := range s.Roots {
+		kinds[t] = linked
+		if depths[t] <= f.depth && 1<<f.depth <= 4*leaves[t]+4 {
+			kinds[t] = perfect
+		}
+		b.order(root)
+		for _, i := range b.queue {
+			n := &s.Nodes[i]
+			if n.Mode == Leaf {
+				continue
+			}
+			f.features = max(f.features, n.Feature+1)
+			_, _, right, ok := normal(n)
+			if !ok {
+				kinds[t] = plain
+				break
+			}
+			lefts, rights = lefts || !right, rights || right
+		}
+	}
+	switch {
+	case lefts && rights:
+		f.nan = nanMixed
+	case rights:
+		f.nan = nanRight
+	}
+	for t, root := range s.Roots {
+		b.order(root)
+		b.add(kinds[t])
+	}
+	if !f.single {
+		f.first = append(f.first, uint32(len(f.weights)))
+	}
+	return f, nil
+}
+
+// normal turns a comparison into x > thr, which leads to the false child unless swap.
+// right says that NaN must go where x > thr goes.
+func normal[T Float](n *Node[T]) (thr T, swap, right, ok bool) {
+	v := n.Value
+	inf := T(math.Inf(1))
+	switch n.Mode {
+	case LEQ, GT:
+		thr = v
+	case LT, GTE:
+		if v == -inf { // x < -Inf never holds, and no threshold says so for x = -Inf
+			return 0, false, false, false
+		}
+		thr = below(v)
+	default:
+		return 0, false, false, false
+	}
+	swap = n.Mode == GT || n.Mode == GTE
+	// The true child lies left unless swapped; NaN goes there only if told so.
+	right = n.MissingTrue == swap
+	if thr != thr || right && thr == inf {
+		return 0, false, false, false
+	}
+	return thr, swap, right, true
+}
+
+// below is the largest value smaller than v.
+func below[T Float](v T) T {
+	switch p := any(v).(type) {
+	case float32:
+		return T(math.Nextafter32(p, float32(math.Inf(-1))))
+	case float64:
+		return T(math.Nextafter(p, math.Inf(-1)))
+	}
+	return v
+}
+
+type builder[T Float] struct {
+	f     *Forest[T]
+	s     *Spec[T]
+	queue []int // nodes of the tree at hand, breadth first, left children first
+}
+
+// order fills the queue with the nodes of the tree at root.
+func (b *builder[T]) order(root int) {
+	b.queue = append(b.queue[:0], root)
+	for k := 0; k < len(b.queue); k++ {
+		n := &b.s.Nodes[b.queue[k]]
+		if n.Mode != Leaf {
+			l, r := n.children()
+			b.queue = append(b.queue, l, r)
+		}
+	}
+}
+
+// children are the nodes that the comparison x > thr leads to: l where it is false.
+func (n *Node[T]) children() (l, r int) {
+	if n.Mode == GT || n.Mode == GTE {
+		return n.False, n.True
+	}
+	return n.True, n.False
+}
+
+// single finds out whether leaves can be plain values.
+func (b *builder[T]) single(leaves []int) {
+	f, s := b.f, b.s
+	f.single = s.Aggregate == Sum || s.Aggregate == Average
+	f.scalar = true
+	target := -1
+	for _, root := range s.Roots {
+		b.order(root)
+		own := -1
+		for _, i := range b.queue {
+			n := &s.Nodes[i]
+			if n.Mode != Leaf {
+				continue
+			}
+			for _, w := range s.Weights[n.First : n.First+n.Count] {
+				f.hasLeaf[w.Target] = true
+			}
+			if n.Count != 1 {
+				f.single = false
+				continue
+			}
+			t := s.Weights[n.First].Target
+			if own >= 0 && own != t {
+				f.single = false
+			}
+			own = t
+			if target >= 0 && target != t {
+				f.scalar = false
+			}
+			target = t
+		}
+	}
+	f.scalar = f.scalar && f.single
+}
+
+// add appends the tree in the queue.
+func (b *builder[T]) add(kind layout) {
+	f, s := b.f, b.s
+	t := tree{layout: kind, leaf: b.leafCount()}
+	if f.single {
+		for _, i := range b.queue {
+			if n := &s.Nodes[i]; n.Mode == Leaf {
+				t.target = uint32(s.Weights[n.First].Target)
+				break
+			}
+		}
+	}
+	switch kind {
+	case perfect:
+		t.node = uint32(len(f.perfect))
+		b.addPerfect()
+	case linked:
+		t.node = uint32(len(f.linked))
+		b.addLinked(t.node)
+	case plain:
+		t.node = uint32(len(f.plain))
+		b.addPlain(t.node)
+	}
+	f.trees = append(f.trees, t)
+}
+
+func (b *builder[T]) leafCount() uint32 {
+	if b.f.single {
+		return uint32(len(b.f.value))
+	}
+	return uint32(len(b.f.first))
+}
+
+// addLeaf stores a leaf and returns its number.
+func (b *builder[T]) addLeaf(n *Node[T]) uint32 {
+	f := b.f
+	id := b.leafCount()
+	w := b.s.Weights[n.First : n.First+n.Count]
+	if f.single {
+		f.value = append(f.value, w[0].Value)
+		return id
+	}
+	f.first = append(f.first, uint32(len(f.weights)))
+	f.weights = append(f.weights, w...)
+	return id
+}
+
+// addPerfect stores the tree in heap order; below a leaf that is not deep enough
+// all comparisons are false and all leaves the same.
+func (b *builder[T]) addPerfect() {
+	f, s := b.f, b.s
+	inner := 1<<f.depth - 1
+	heap := make([]int, 2*inner+1)
+	heap[0] = b.queue[0]
+	for i := range inner {
+		n := &s.Nodes[heap[i]]
+		p := pnode[T]{thr: T(math.Inf(1))}
+		q := p
+		l, r := heap[i], heap[i]
+		if n.Mode != Leaf {
+			thr, _, right, _ := normal(n)
+			p = pnode[T]{thr: thr, feat: uint32(n.Feature)}
+			q = pnode[T]{thr: thr, feat: column(n.Feature, right)}
+			l, r = n.children()
+		}
+		heap[2*i+1], heap[2*i+2] = l, r
+		f.perfect = append(f.perfect, p)
+		if f.nan == nanMixed {
+			f.perfectNaN = append(f.perfectNaN, q)
+		}
+	}
+	for _, i := range heap[inner:] {
+		b.addLeaf(&s.Nodes[i])
+	}
+}
+
+// column is the column of the doubled row that a node reads.
+func column(feature int, right bool) uint32 {
+	if right {
+		return uint32(2*feature + 1)
+	}
+	return uint32(2 * feature)
+}
+
+// addLinked stores the tree in the order of the queue, which puts the two
+// children of a node side by side.
+func (b *builder[T]) addLinked(base uint32) {
+	f, s := b.f, b.s
+	next := base + 1
+	for k, i := range b.queue {
+		n := &s.Nodes[i]
+		p := lnode[T]{thr: T(math.Inf(1)), left: base + uint32(k)}
+		q := p
+		leaf := uint32(0)
+		if n.Mode == Leaf {
+			leaf = b.addLeaf(n)
+		} else {
+			thr, _, right, _ := normal(n)
+			p = lnode[T]{thr: thr, feat: uint32(n.Feature), left: next}
+			q = lnode[T]{thr: thr, feat: column(n.Feature, right), left: next}
+			next += 2
+		}
+		f.linked = append(f.linked, p)
+		f.linkedLeaf = append(f.linkedLeaf, leaf)
+		if f.nan == nanMixed {
+			f.linkedNaN = append(f.linkedNaN, q)
+		}
+	}
+}
+
+func (b *builder[T]) addPlain(base uint32) {
+	next := base + 1
+	for _, i := range b.queue {
+		n := &b.s.Nodes[i]
+		x := xnode[T]{mode: n.Mode, missingTrue: n.MissingTrue, value: n.Value, feat: uint32(n.Feature), members: n.Members}
+		if n.Mode == Leaf {
+			x.yes = b.addLeaf(n)
+		} else {
+			x.yes, x.no = next, next+1
+			if l, _ := n.children(); l == n.False {
+				x.yes, x.no = x.no, x.yes
+			}
+			next += 2
+		}
+		b.f.plain = append(b.f.plain, x)
+	}
+}
