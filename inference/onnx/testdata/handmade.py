@@ -3,7 +3,7 @@
 import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
-from sklearn import ensemble
+from sklearn import ensemble, tree
 
 from data import FEATURES, Case, ask, case, edges, ordinary, table
 
@@ -135,34 +135,33 @@ def logic():
     return Case(proto, {"x": np.vstack([ordinary(48), edges()])}, 48)
 
 
-def forest_five(modes=None):
+def forest_five():
     """Write a trained forest as the operator TreeEnsemble of ai.onnx.ml 5, children and leaves apart."""
     x, _, score = table()
     trained = ensemble.ExtraTreesRegressor(6, max_depth=5, random_state=1).fit(x, score)
     features, splits, truth, truth_leaf, falsity, falsity_leaf, roots = [], [], [], [], [], [], []
     leaves = []
-    for tree in (e.tree_ for e in trained.estimators_):
+    for grown in (e.tree_ for e in trained.estimators_):
         base = len(features)
-        inner = {node: base + i for i, node in enumerate(np.flatnonzero(tree.children_left >= 0))}
+        inner = {node: base + i for i, node in enumerate(np.flatnonzero(grown.children_left >= 0))}
         roots.append(base)
 
         def place(child):
             if child in inner:
                 return inner[child], 0
-            leaves.append(tree.value[child, 0, 0] / len(trained.estimators_))
+            leaves.append(grown.value[child, 0, 0] / len(trained.estimators_))
             return len(leaves) - 1, 1
 
         for node in inner:
-            features.append(int(tree.feature[node]))
-            splits.append(np.float32(tree.threshold[node]))
-            for child, ids, flags in ((tree.children_left[node], truth, truth_leaf), (tree.children_right[node], falsity, falsity_leaf)):
+            features.append(int(grown.feature[node]))
+            splits.append(np.float32(grown.threshold[node]))
+            for child, ids, flags in ((grown.children_left[node], truth, truth_leaf), (grown.children_right[node], falsity, falsity_leaf)):
                 at, leaf = place(child)
                 ids.append(int(at))
                 flags.append(leaf)
-    modes = modes or [0] * len(features)  # BRANCH_LEQ
     return dict(
         n_targets=1, aggregate_function=1, post_transform=0, tree_roots=roots,
-        nodes_modes=helper.make_tensor("modes", TensorProto.UINT8, [len(features)], modes),
+        nodes_modes=helper.make_tensor("modes", TensorProto.UINT8, [len(features)], [0] * len(features)),  # BRANCH_LEQ
         nodes_featureids=features,
         nodes_splits=helper.make_tensor("splits", TensorProto.FLOAT, [len(features)], splits),
         nodes_truenodeids=truth, nodes_trueleafs=truth_leaf,
@@ -197,6 +196,54 @@ def tree_ensemble_5_member():
         [("X", TensorProto.FLOAT, ["n", FEATURES])], [("Y", TensorProto.FLOAT, ["n", 1])],
         opsets=[helper.make_opsetid("", 21), helper.make_opsetid("ai.onnx.ml", 5)])
     return ask(proto)
+
+
+def float64_tree(trained, kind, leaf):
+    """Write one tree of scikit-learn with thresholds and leaves as float64 tensors, as ai.onnx.ml 3 can hold them.
+
+    leaf(value) gives the weights of a leaf for the targets or classes.
+    """
+    tree = trained.tree_
+    inner = tree.children_left >= 0
+    count = tree.node_count
+    places, ids, weights = [], [], []
+    for node in np.flatnonzero(~inner):
+        for i, weight in enumerate(leaf(tree.value[node, 0])):
+            places.append(int(node))
+            ids.append(i)
+            weights.append(float(weight))
+    attributes = {
+        "nodes_treeids": [0] * count, "nodes_nodeids": list(range(count)),
+        "nodes_featureids": [int(f) if i else 0 for f, i in zip(tree.feature, inner)],
+        "nodes_modes": ["BRANCH_LEQ" if i else "LEAF" for i in inner],
+        "nodes_truenodeids": [int(n) if i else 0 for n, i in zip(tree.children_left, inner)],
+        "nodes_falsenodeids": [int(n) if i else 0 for n, i in zip(tree.children_right, inner)],
+        "nodes_values_as_tensor": helper.make_tensor("values", TensorProto.DOUBLE, [count], np.where(inner, tree.threshold, 0)),
+        f"{kind}_treeids": [0] * len(ids), f"{kind}_nodeids": places, f"{kind}_ids": ids,
+        f"{kind}_weights_as_tensor": helper.make_tensor("weights", TensorProto.DOUBLE, [len(ids)], weights),
+    }
+    return attributes
+
+
+@case("DecisionTreeRegressor with thresholds and weights as float64 tensors (nodes_values_as_tensor)")
+def tree_double_tensor_regressor():
+    x, _, score = table()
+    trained = tree.DecisionTreeRegressor(max_depth=6, random_state=1).fit(x.astype(np.float64), score)
+    node = helper.make_node("TreeEnsembleRegressor", ["X"], ["Y"], domain="ai.onnx.ml", n_targets=1,
+                            **float64_tree(trained, "target", lambda v: v))
+    proto = model([node], [("X", TensorProto.DOUBLE, ["n", FEATURES])], [("Y", TensorProto.FLOAT, ["n", 1])])
+    return ask(proto, dtype=np.float64)
+
+
+@case("DecisionTreeClassifier with thresholds and weights as float64 tensors, classes named by strings")
+def tree_double_tensor_classifier():
+    x, y, _ = table(classes=3)
+    trained = tree.DecisionTreeClassifier(max_depth=5, random_state=1).fit(x.astype(np.float64), y)
+    node = helper.make_node("TreeEnsembleClassifier", ["X"], ["label", "probabilities"], domain="ai.onnx.ml",
+                            classlabels_strings=["low", "medium", "high"], **float64_tree(trained, "class", lambda v: v))
+    proto = model([node], [("X", TensorProto.DOUBLE, ["n", FEATURES])],
+                  [("label", TensorProto.STRING, ["n"]), ("probabilities", TensorProto.FLOAT, ["n", 3])])
+    return ask(proto, dtype=np.float64)
 
 
 def small_tree(modes, aggregate="SUM", post="NONE", base=None, missing=None, targets=1):

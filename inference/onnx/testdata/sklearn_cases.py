@@ -195,12 +195,12 @@ def extra_trees():
     return classifier(ensemble.ExtraTreesClassifier(10, max_depth=5, random_state=1))
 
 
-@case("ExtraTreesRegressor with float64 input: ai.onnx.ml 3 with thresholds and weights as float64 tensors")
+@case("ExtraTreesRegressor with float64 input")
 def extra_trees_double():
     x, _, score = table()
     model = ensemble.ExtraTreesRegressor(8, max_depth=5, random_state=1).fit(x.astype(np.float64), score)
     proto = export(model, dtype=DoubleTensorType)
-    # skl2onnx announces float64, but the operator's output is float32 in ai.onnx.ml 3.
+    # skl2onnx announces float64, but the operator's output is float32.
     proto.graph.output[0].type.tensor_type.elem_type = onnx.TensorProto.FLOAT
     return ask(proto, dtype=np.float64)
 
