@@ -1,0 +1,216 @@
+package brokertest
+
+import (
+	"context"
+	"slices"
+
+	"github.com/freshet-io/freshet/broker"
+	"github.com/freshet-io/freshet/errkind"
+)
+
+var errRevoked = errkind.New(errkind.Conflict, "the claim went to another member")
+
+// memReader reads a partition; revoked, where it is set, ends it.
+type memReader struct {
+	d         *memDriver
+	topic     string
+	partition int
+	next      int64
+	revoked   func() error // called with the store locked
+}
+
+func (r *memReader) Close() error { return nil }
+
+func (r *memReader) Fetch(ctx context.Context, n int) (*broker.Batch, error) {
+	for {
+		if err := r.d.enter(ctx); err != nil {
+			return nil, err
+		}
+		b, err := r.poll(n)
+		changed := r.d.s.changed
+		r.d.s.mu.Unlock()
+		if b != nil || err != nil {
+			return b, err
+		}
+		if r.d.s.faults.uncancellable {
+			ctx = context.Background()
+		}
+		select {
+		case <-changed:
+		case <-r.d.end:
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+}
+
+func (r *memReader) poll(n int) (*broker.Batch, error) {
+	if r.revoked != nil {
+		if err := r.revoked(); err != nil {
+			return nil, err
+		}
+	}
+	p, err := r.d.s.partition(r.topic, r.partition)
+	if err != nil {
+		return nil, err
+	}
+	r.next = max(r.next, p.start)
+	if r.next >= p.end() {
+		return nil, nil
+	}
+	at := int(r.next - p.start)
+	b := &broker.Batch{Topic: r.topic, Partition: r.partition, End: p.end()}
+	b.Records = slices.Clone(p.recs[at:min(at+n, len(p.recs))])
+	r.next = b.Next()
+	return b, nil
+}
+
+// memConsumer is a member of a group. The members share the partitions in
+// turns, by the order in which they joined.
+type memConsumer struct {
+	d     *memDriver
+	sub   broker.Subscription
+	g     *memGroup
+	end   chan struct{} // closed by Close
+	ended bool
+}
+
+func (d *memDriver) Subscribe(ctx context.Context, sub broker.Subscription) (broker.Consumer, error) {
+	if err := d.enter(ctx); err != nil {
+		return nil, err
+	}
+	defer d.s.mu.Unlock()
+	t, err := d.s.topic(sub.Topic)
+	if err != nil {
+		return nil, err
+	}
+	g := t.groups[sub.Group]
+	if g == nil {
+		g = &memGroup{committed: slices.Repeat([]int64{-1}, len(t.parts)), claims: make([]*memClaim, len(t.parts))}
+		t.groups[sub.Group] = g
+	}
+	c := &memConsumer{d: d, sub: sub, g: g, end: make(chan struct{})}
+	g.members = append(g.members, c)
+	d.rebalance(g)
+	return c, nil
+}
+
+// rebalance takes claims from members whose turn it is no longer.
+func (d *memDriver) rebalance(g *memGroup) {
+	for p, c := range g.claims {
+		if c != nil && (len(g.members) == 0 || g.owner(p) != c.c) {
+			c.revoked = true
+			g.claims[p] = nil
+		}
+	}
+	d.s.notify()
+}
+
+func (g *memGroup) owner(p int) *memConsumer { return g.members[p%len(g.members)] }
+
+func (c *memConsumer) Claim(ctx context.Context) (broker.Claim, error) {
+	for {
+		if err := c.d.enter(ctx); err != nil {
+			return nil, err
+		}
+		if c.ended {
+			c.d.s.mu.Unlock()
+			return nil, errClosed
+		}
+		claim := c.poll()
+		changed := c.d.s.changed
+		c.d.s.mu.Unlock()
+		if claim != nil {
+			return claim, nil
+		}
+		select {
+		case <-changed:
+		case <-c.end:
+		case <-c.d.end:
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+}
+
+func (c *memConsumer) poll() *memClaim {
+	for p := range c.g.claims {
+		if c.g.claims[p] != nil || c.g.owner(p) != c {
+			continue
+		}
+		claim := &memClaim{c: c, g: c.g, partition: p, start: c.g.committed[p]}
+		if part, err := c.d.s.partition(c.sub.Topic, p); err == nil && claim.start < 0 {
+			claim.start = part.start
+			if c.sub.Start == broker.Latest {
+				claim.start = part.end()
+			}
+		}
+		claim.r = memReader{d: c.d, topic: c.sub.Topic, partition: p, next: claim.start, revoked: func() error {
+			if claim.revoked {
+				return errRevoked
+			}
+			return nil
+		}}
+		c.g.claims[p] = claim
+		return claim
+	}
+	return nil
+}
+
+func (c *memConsumer) Close() error {
+	c.d.s.mu.Lock()
+	defer c.d.s.mu.Unlock()
+	if c.ended || c.d.closed {
+		return nil
+	}
+	c.ended = true
+	close(c.end)
+	c.g.members = slices.DeleteFunc(c.g.members, func(m *memConsumer) bool { return m == c })
+	c.d.rebalance(c.g)
+	return nil
+}
+
+type memClaim struct {
+	c         *memConsumer
+	g         *memGroup
+	partition int
+	start     int64
+	r         memReader
+	revoked   bool
+}
+
+func (c *memClaim) Partition() int { return c.partition }
+func (c *memClaim) Start() int64   { return c.start }
+
+func (c *memClaim) Fetch(ctx context.Context, n int) (*broker.Batch, error) {
+	return c.r.Fetch(ctx, n)
+}
+
+func (c *memClaim) SeekTo(position int64) error {
+	c.r.next = position
+	return nil
+}
+
+func (c *memClaim) Commit(ctx context.Context, next int64) error {
+	if err := c.c.d.enter(ctx); err != nil {
+		return err
+	}
+	defer c.c.d.s.mu.Unlock()
+	if c.revoked && !c.c.d.s.faults.noFence {
+		return errRevoked
+	}
+	c.g.committed[c.partition] = next
+	return nil
+}
+
+func (c *memClaim) Release() error {
+	c.c.d.s.mu.Lock()
+	defer c.c.d.s.mu.Unlock()
+	if c.revoked {
+		return errRevoked
+	}
+	c.revoked = true
+	c.g.claims[c.partition] = nil
+	c.c.d.s.notify()
+	return nil
+}
