@@ -1,0 +1,206 @@
+package feature
+
+import (
+	"encoding/binary"
+	"math"
+	"slices"
+	"unsafe"
+)
+
+const (
+	keyState   = 1
+	keyEvicted = 2
+)
+
+// BeginSnapshot starts a cycle over all keys present now; a cycle in progress is abandoned.
+func (w *Windows) BeginSnapshot() { w.cursor, w.limit = 0, len(w.index.keys) }
+
+// AppendSnapshot appends the full state of the cycle's next keys, at least one
+// and about budget bytes, and reports whether that was the last of them. The
+// state may change between calls.
+//
+// It also drops keys that no row can need any more: those whose newest entry is
+// older, against the newest row of any key, than the longest window and what is
+// retained, and a quarter more. The chunk says so, hence a replay drops them at the same place.
+func (w *Windows) AppendSnapshot(dst []byte, budget int) (out []byte, done bool) {
+	end := len(dst) + budget
+	dst = append(dst, formatVersion, snapshotRecord)
+	dst = binary.AppendUvarint(dst, zigzag(w.watermark))
+	for first := true; w.cursor < w.limit && (first || len(dst) < end); w.cursor++ {
+		k := uint32(w.cursor)
+		r := &w.rings[k]
+		if r.start == r.tail {
+			continue // no key has this number now
+		}
+		first = false
+		newest := w.view(r).at(r.tail - 1)[0]
+		if age := uint64(w.watermark) - newest; age-age/5 >= w.horizon {
+			dst = appendText(append(dst, keyEvicted), w.index.keys[k])
+			w.forget(k)
+			continue
+		}
+		dst = w.appendKey(dst, k)
+	}
+	return dst, w.cursor >= w.limit
+}
+
+// appendKey writes a key's state: the key, its entries as columns, and the sums
+// with what rounding left in them. All else follows from the entries.
+func (w *Windows) appendKey(dst []byte, k uint32) []byte {
+	dst = appendText(append(dst, keyState), w.index.keys[k])
+	r := &w.rings[k]
+	n := int(r.tail - r.start)
+	dst = binary.AppendUvarint(dst, uint64(n))
+	v := w.view(r)
+	w.read.times = resize(w.read.times, n)
+	for f := range w.words {
+		w.words[f] = resize(w.words[f], n)
+	}
+	for i := range n {
+		e := v.at(r.start + uint32(i))
+		w.read.times[i] = int64(e[0])
+		for f := range w.words {
+			w.words[f][i] = e[1+f]
+		}
+	}
+	dst = appendTimes(dst, w.read.times)
+	dst = w.appendColumns(dst)
+	for _, s := range w.keySums(k) {
+		dst = binary.LittleEndian.AppendUint64(dst, math.Float64bits(s.hi))
+		dst = binary.LittleEndian.AppendUint64(dst, math.Float64bits(s.lo))
+		dst = binary.LittleEndian.AppendUint32(dst, math.Float32bits(s.err))
+	}
+	return dst
+}
+
+// ApplySnapshot replaces the state of the keys that one AppendSnapshot wrote and
+// drops those that it dropped. On an error, of kind Corrupt, nothing has changed.
+func (w *Windows) ApplySnapshot(b []byte) error {
+	if err := w.walkSnapshot(b, false); err != nil {
+		return err
+	}
+	return w.walkSnapshot(b, true)
+}
+
+func (w *Windows) walkSnapshot(b []byte, apply bool) error {
+	r := newReader(b)
+	r.header(snapshotRecord)
+	watermark := unzigzag(r.uvarint())
+	if apply {
+		w.watermark = max(w.watermark, watermark)
+	}
+	for r.err == nil && len(r.b) > 0 {
+		tag := r.byte()
+		text := r.text()
+		key := unsafe.String(unsafe.SliceData(text), len(text))
+		switch tag {
+		case keyEvicted:
+			if _, k, ok := w.index.find(key); ok && apply {
+				w.forget(k)
+			}
+		case keyState:
+			w.readKey(&r)
+			if apply {
+				w.restore(key)
+			}
+		default:
+			r.fail("unknown kind of key record")
+		}
+	}
+	return r.end()
+}
+
+// readKey decodes one key's entries and sums.
+func (w *Windows) readKey(r *reader) {
+	d := &w.read
+	n := r.count()
+	if n == 0 {
+		r.fail("a key without entries")
+		return
+	}
+	d.times = resize(d.times, n)
+	r.times(d.times)
+	if !slices.IsSorted(d.times) || uint64(d.times[n-1])-uint64(d.times[0]) >= w.horizon {
+		r.fail("entries out of order or out of range")
+		return
+	}
+	r.columns(w, n, d)
+	d.sums = resize(d.sums, w.sums)
+	for i := range d.sums {
+		d.sums[i] = sum{hi: math.Float64frombits(r.fixed64()), lo: math.Float64frombits(r.fixed64())}
+		if len(r.b) < 4 {
+			r.fail("ends early")
+			return
+		}
+		d.sums[i].err = math.Float32frombits(binary.LittleEndian.Uint32(r.b))
+		r.b = r.b[4:]
+	}
+}
+
+// restore makes what readKey decoded the state of the key.
+func (w *Windows) restore(key string) {
+	d := &w.read
+	n := uint32(len(d.times))
+	w.adopt(d)
+	k := w.number(key)
+	w.clearEntries(k)
+	r := &w.rings[k]
+	class := uint8(0)
+	for capacity(class) < n {
+		class++
+	}
+	w.entries.release(r.block, r.class)
+	*r = ring{block: w.entries.alloc(class), tail: n, class: class}
+	v := w.view(r)
+	for s := range n {
+		e := v.at(s)
+		e[0] = uint64(d.times[s])
+		for f := range w.words {
+			e[1+f] = w.words[f][s]
+		}
+		for _, f := range w.distinct {
+			if !w.valid(e, f) {
+				continue
+			}
+			if x := w.seen.find(k, uint32(f), e[1+f]); x != nil {
+				x.last = s
+			} else {
+				w.seen.put(k, uint32(f), e[1+f], s)
+			}
+		}
+		if w.strings {
+			w.retainStrings(e)
+		}
+	}
+	w.unload(int(n))
+	w.restoreWindows(k)
+}
+
+// restoreWindows derives heads, counts and order from the entries, and takes the sums as read.
+func (w *Windows) restoreWindows(k uint32) {
+	r := &w.rings[k]
+	v := w.view(r)
+	newest := v.at(r.tail - 1)[0]
+	sums, dist := w.keySums(k), w.keyDist(k)
+	copy(sums, w.read.sums)
+	clear(dist)
+	for i := range w.spans {
+		sp := &w.spans[i]
+		head := w.search(k, func(t uint64) bool { return newest-t < sp.over })
+		w.keyHeads(k)[i] = head
+		for s := head; s != r.tail; s++ {
+			e := v.at(s)
+			for _, a := range sp.sums {
+				if e[1+a.field] != nullFloat {
+					sums[a.slot].n++
+				}
+			}
+			for _, a := range sp.dist {
+				if w.valid(e, a.field) && w.seen.find(k, uint32(a.field), e[1+a.field]).last == s {
+					dist[a.slot]++
+				}
+			}
+		}
+	}
+	w.rebuildOrder(k)
+}
