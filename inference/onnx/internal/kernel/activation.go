@@ -1,0 +1,81 @@
+package kernel
+
+import "math"
+
+// Relu sets dst[i] to max(0, src[i]); NaN stays NaN. dst may be src.
+func Relu(dst, src []float32) {
+	dst = dst[:len(src)]
+	for i, v := range src {
+		dst[i] = max(v, 0)
+	}
+}
+
+// Exp sets dst[i] to e to the power of src[i], within one unit in the last place. dst may be src.
+func Exp(dst, src []float32) {
+	dst = dst[:len(src)]
+	for i, v := range src {
+		dst[i] = float32(exp(float64(v)))
+	}
+}
+
+// Sigmoid sets dst[i] to 1/(1+e^−src[i]), within one unit in the last place. dst may be src.
+func Sigmoid(dst, src []float32) {
+	dst = dst[:len(src)]
+	for i, v := range src {
+		dst[i] = float32(1 / (1 + exp(-float64(v))))
+	}
+}
+
+// Tanh sets dst[i] to the hyperbolic tangent of src[i], within one unit in the last place. dst may be src.
+func Tanh(dst, src []float32) {
+	dst = dst[:len(src)]
+	for i, v := range src {
+		x := float64(v)
+		if x > -0.02 && x < 0.02 {
+			// 1−2/(e^2x+1) would cancel: the series is exact enough here.
+			s := x * x
+			dst[i] = float32(x - x*s*(1.0/3-s*(2.0/15)))
+			continue
+		}
+		dst[i] = float32(1 - 2/(exp(2*x)+1))
+	}
+}
+
+const (
+	expSteps = 32
+	// Beyond these, e^x and 1/(1+e^−x) are infinite, zero or one in single precision.
+	expMost  = 120
+	expLeast = -120
+	// rounder added to a small number leaves the nearest integer in its low bits.
+	rounder = 3 << 51
+)
+
+// exp2Table holds 2^(j/32).
+var exp2Table = func() (t [expSteps]float64) {
+	for j := range t {
+		t[j] = math.Exp2(float64(j) / expSteps)
+	}
+	return t
+}()
+
+// exp returns e^x with a relative error below 1e-11: x = (32·q + j)·ln2/32 + r
+// with |r| ≤ ln2/64, so that e^x = 2^q · 2^(j/32) · e^r, the last by its series.
+// The argument is a float32 or twice one.
+func exp(x float64) float64 {
+	if !(x > expLeast && x < expMost) {
+		switch {
+		case x != x:
+			return x
+		case x > 0:
+			return math.Inf(1)
+		default:
+			return 0
+		}
+	}
+	t := x*(expSteps/math.Ln2) + rounder
+	n := int64(math.Float64bits(t) << 12 >> 12)
+	n -= 1 << 51
+	r := x - (t-rounder)*(math.Ln2/expSteps)
+	scale := math.Float64frombits(math.Float64bits(exp2Table[n&(expSteps-1)]) + uint64(n>>5)<<52)
+	return scale * (1 + r*(1+r*(1.0/2+r*(1.0/6+r*(1.0/24)))))
+}

@@ -1,0 +1,10 @@
+//go:build !amd64 || purego
+
+package kernel
+
+// detect finds the best instruction set of this machine: here only Go itself.
+func detect() level { return portable }
+
+func (p *Packed) mulVector(c, a []float32, m int, bias []float32, floor float32) {
+	p.mulPortable(c, a, m, bias, floor)
+}

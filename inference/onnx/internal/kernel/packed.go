@@ -1,0 +1,119 @@
+package kernel
+
+import "math"
+
+// level is an instruction set that products can run on.
+type level uint8
+
+const (
+	portable level = iota
+	avx2
+	avx512
+)
+
+var levelNames = [...]string{"portable", "avx2", "avx512"}
+
+func (l level) String() string { return levelNames[l] }
+
+// best is the instruction set of this machine; it never changes.
+var best = detect()
+
+const (
+	// panel is how many columns of B lie together.
+	panel = 32
+	// half a panel is the width of the last one when so many columns suffice.
+	half = 16
+)
+
+// Packed is the constant right side B of products A·B, laid out for the kernels.
+// It does not change and may be used from many goroutines.
+//
+// B is cut into panels of 32 columns; each holds the columns' elements of k = 0,
+// then those of k = 1 and so on, missing columns zero. A last panel of at most
+// 16 columns is 16 wide. A B of one column is that column, with zeros up to a
+// multiple of 16.
+type Packed struct {
+	b     []float32
+	k, n  int
+	level level
+}
+
+// Pack copies B with k rows and n columns into the form that products use. b holds
+// B row by row or, when transposed, column by column: n rows of k elements. It
+// panics when b is shorter than k·n.
+func Pack(b []float32, k, n int, transposed bool) *Packed {
+	return pack(b, k, n, transposed, best)
+}
+
+func pack(b []float32, k, n int, transposed bool, l level) *Packed {
+	p := &Packed{k: max(0, k), n: max(0, n), level: l}
+	k, n = p.k, p.n
+	if k == 0 || n == 0 {
+		return p
+	}
+	b = b[:k*n]
+	// Element (i, j) of B is b[i*down+j*right].
+	down, right := n, 1
+	if transposed {
+		down, right = 1, k
+	}
+	if n == 1 {
+		p.b = make([]float32, roundUp(k, 16))
+		copy(p.b, b) // one column lies the same way in both forms
+		return p
+	}
+	last := n % panel
+	p.b = make([]float32, k*(n-last+width(last)))
+	for j := range n {
+		first := j - j%panel
+		w := width(min(panel, n-first))
+		to := p.b[first*k+j%panel:]
+		for i := range k {
+			to[i*w] = b[i*down+j*right]
+		}
+	}
+	return p
+}
+
+// width is how wide the panel of so many columns is.
+func width(columns int) int {
+	switch {
+	case columns == 0:
+		return 0
+	case columns <= half:
+		return half
+	default:
+		return panel
+	}
+}
+
+func roundUp(n, to int) int { return (n + to - 1) / to * to }
+
+// K returns the number of rows of B: the columns of A.
+func (p *Packed) K() int { return p.k }
+
+// N returns the number of columns of B and of results.
+func (p *Packed) N() int { return p.n }
+
+// Mul computes dst = A·B + bias for m rows: a holds A, m rows of K elements, dst
+// receives m rows of N. A bias of N elements is added to each row unless it is
+// nil. With relu, what is below 0 becomes 0. dst must not overlap a or bias.
+// It panics when a slice is too short, before it writes anything.
+func (p *Packed) Mul(dst, a []float32, m int, bias []float32, relu bool) {
+	if m <= 0 || p.n == 0 {
+		return
+	}
+	dst, a = dst[:m*p.n], a[:m*p.k]
+	if bias != nil {
+		bias = bias[:p.n]
+	}
+	floor := float32(math.Inf(-1))
+	if relu {
+		floor = 0
+	}
+	if p.level == portable || p.k == 0 {
+		p.mulPortable(dst, a, m, bias, floor)
+		return
+	}
+	p.mulVector(dst, a, m, bias, floor)
+}
