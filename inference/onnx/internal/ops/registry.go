@@ -18,7 +18,7 @@ type Registry struct {
 func NewRegistry() *Registry {
 	r := &Registry{entries: map[string][]Entry{}}
 	for _, e := range slices.Concat(
-		constantOps(), castOps(), treeOps(),
+		constantOps(), castOps(), treeOps(), arithmeticOps(), unaryOps(), matrixOps(), linearOps(), reduceOps(), shapeOps(), selectOps(), normalizeOps(), scalerOps(), encodeOps(), svmOps(),
 	) {
 		k := e.Domain + "/" + e.Op
 		r.entries[k] = append(r.entries[k], e)

@@ -132,6 +132,7 @@ type Frame struct {
 	ints        []int
 	seen        []bool
 	trees       treeScratch
+	slicing     slicing
 }
 
 // Reset begins a run.

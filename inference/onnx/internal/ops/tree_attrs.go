@@ -115,7 +115,7 @@ func (a *treeAttrs) build(n *Node, targets int, agg forest.Aggregate) (*ensemble
 	if len(a.base) > 0 && len(a.base) != targets && len(a.base) != 1 {
 		return nil, fmt.Errorf("base_values has %d elements for %d targets", len(a.base), targets)
 	}
-	e := &ensemble{base: a.base, post: a.post, agg: agg, needSeen: agg == forest.Min || agg == forest.Max}
+	e := &ensemble{base: a.base, post: a.post, agg: agg, needSeen: targets > 1 || agg == forest.Min || agg == forest.Max}
 	var err error
 	if n.in(0).Type == inference.Float64 {
 		e.f64, err = buildForest[float64](a, targets, agg)

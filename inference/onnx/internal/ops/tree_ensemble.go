@@ -171,7 +171,7 @@ func readEnsemble[T forest.Float](n *Node, e *ensemble) (*forest.Forest[T], erro
 	}
 	e.agg = [...]forest.Aggregate{forest.Average, forest.Sum, forest.Min, forest.Max}[agg]
 	e.post = [...]transform{transformNone, transformSoftmax, transformLogistic, transformSoftmaxZero, transformProbit}[post]
-	e.needSeen = e.agg == forest.Min || e.agg == forest.Max
+	e.needSeen = targets > 1 || e.agg == forest.Min || e.agg == forest.Max
 
 	s := &forest.Spec[T]{Targets: int(max(min(targets, math.MaxInt32), 0)), Aggregate: e.agg}
 	for i, w := range weights {

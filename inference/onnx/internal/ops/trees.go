@@ -129,8 +129,9 @@ func regressRows[T forest.Float](f *Frame, e *ensemble, out *Tensor, rows int, s
 		div = T(e.trees())
 	}
 	for i, s := range sums {
-		if seen != nil && !seen[i] {
-			s = 0
+		if k > 1 && !seen[i] {
+			y[i] = 0 // without the base value, as in ONNX Runtime
+			continue
 		}
 		if div != 1 {
 			s /= div
@@ -207,7 +208,6 @@ func compileTreeClassifier(n *Node) (Kernel, error) {
 		c.positive = c.positive && !(w < 0)
 		c.binary = c.binary && a.leafTarget[i] == a.leafTarget[0]
 	}
-	e.needSeen = classes > 1
 	n.result(0, inference.Int64)
 	if strs != nil {
 		n.result(0, inference.String)
@@ -296,7 +296,7 @@ func classifyRows[T forest.Float](c *treeClassifier, rows int, sums []T, seen []
 		return
 	case 2:
 		for r := range rows {
-			pos := twoClasses(c, sums[2*r], sums[2*r+1], seen[2*r+1], z[2*r:2*r+2])
+			pos := twoClasses(c, sums[2*r], sums[2*r+1], seen[2*r], seen[2*r+1], z[2*r:2*r+2])
 			l.set(r, pos)
 		}
 		return
@@ -320,7 +320,7 @@ func classifyRows[T forest.Float](c *treeClassifier, rows int, sums []T, seen []
 }
 
 // twoClasses writes the two scores of a row and returns its class.
-func twoClasses[T forest.Float](c *treeClassifier, s0, s1 T, seen1 bool, z []float32) (class int) {
+func twoClasses[T forest.Float](c *treeClassifier, s0, s1 T, seen0, seen1 bool, z []float32) (class int) {
 	both := seen1
 	switch len(c.base) {
 	case 2:
@@ -347,7 +347,13 @@ func twoClasses[T forest.Float](c *treeClassifier, s0, s1 T, seen1 bool, z []flo
 		class = 1
 	}
 	if both {
-		z[0], z[1] = float32(s0), float32(s1)
+		z[0], z[1] = 0, 0
+		if seen0 {
+			z[0] = float32(s0)
+		}
+		if seen1 {
+			z[1] = float32(s1)
+		}
 		c.post.apply(z)
 		return class
 	}

@@ -1,0 +1,435 @@
+package ops
+
+import (
+	"fmt"
+
+	"github.com/freshet-io/freshet/inference"
+)
+
+func matrixOps() []Entry {
+	return []Entry{
+		{Op: "Gemm", Min: 7, Max: MaxOpset, InMin: 2, InMax: 3, OutMax: 1, Compile: compileGemm},
+		{Op: "MatMul", Min: 1, Max: MaxOpset, InMin: 2, InMax: 2, OutMax: 1, Compile: compileMatMul},
+	}
+}
+
+// maxWork bounds the multiplications of one product, so that a hostile model cannot hold an
+// instance for hours.
+const maxWork = 1 << 40
+
+// multiply adds a×b to c: a is m×k, b is k×n, c is m×n, row after row.
+func multiply[T Number](c, a, b []T, m, n, k int) {
+	for i := range m {
+		row := c[i*n : (i+1)*n]
+		for p, v := range a[i*k : (i+1)*k] {
+			for j, w := range b[p*n : (p+1)*n] {
+				row[j] += v * w
+			}
+		}
+	}
+}
+
+// transpose writes the rows×cols matrix a as cols×rows.
+func transpose[T Elem](to, a []T, rows, cols int) []T {
+	to = to[:rows*cols]
+	for i := range rows {
+		for j, v := range a[i*cols : (i+1)*cols] {
+			to[j*rows+i] = v
+		}
+	}
+	return to
+}
+
+func workable(m, n, k int) error {
+	if m > 0 && n > 0 && k > 0 && m > maxWork/n/k {
+		return fmt.Errorf("a matrix product of %d×%d×%d is too much work", m, n, k)
+	}
+	return nil
+}
+
+type gemm struct {
+	alpha, beta    float32
+	transA, transB bool
+}
+
+func compileGemm(n *Node) (Kernel, error) {
+	if err := n.sameTypes(); err != nil {
+		return nil, err
+	}
+	var g gemm
+	var err error
+	if g.alpha, err = n.floatAttr("alpha", 1); err != nil {
+		return nil, err
+	}
+	if g.beta, err = n.floatAttr("beta", 1); err != nil {
+		return nil, err
+	}
+	a, err := n.intAttr("transA", 0)
+	if err != nil {
+		return nil, err
+	}
+	b, err := n.intAttr("transB", 0)
+	if err != nil {
+		return nil, err
+	}
+	n.ignore("broadcast")
+	g.transA, g.transB = a != 0, b != 0
+	n.result(0, n.In[0].Type)
+	return byNumber(n.In[0].Type, gemmKernel[float32](g), gemmKernel[float64](g), gemmKernel[int64](g), gemmKernel[int32](g))
+}
+
+func gemmKernel[T Number](g gemm) Kernel {
+	return func(f *Frame, in, out []*Tensor) error {
+		a, b := in[0], in[1]
+		if len(a.Shape) != 2 || len(b.Shape) != 2 {
+			return fmt.Errorf("inputs of %d and %d dimensions, expected matrices", len(a.Shape), len(b.Shape))
+		}
+		m, k := a.Shape[0], a.Shape[1]
+		if g.transA {
+			m, k = k, m
+		}
+		kb, n := b.Shape[0], b.Shape[1]
+		if g.transB {
+			kb, n = n, kb
+		}
+		if k != kb {
+			return fmt.Errorf("a product of %d×%d and %d×%d", m, k, kb, n)
+		}
+		if err := workable(m, n, k); err != nil {
+			return err
+		}
+		shape := [2]int{m, n}
+		y, err := Alloc[T](f, out[0], shape[:]...)
+		if err != nil {
+			return err
+		}
+		x, w := Data[T](a), Data[T](b)
+		if g.transA {
+			x = transpose(make([]T, len(x)), x, k, m)
+		}
+		if g.transB {
+			w = transpose(make([]T, len(w)), w, n, k)
+		}
+		clear(y)
+		multiply(y, x, w, m, n, k)
+		if g.alpha != 1 {
+			for i := range y {
+				y[i] = T(float64(y[i]) * float64(g.alpha))
+			}
+		}
+		if in[2] == nil || g.beta == 0 {
+			return nil
+		}
+		var p pairing
+		if err := pair(&p, shape[:], in[2].Shape); err != nil || !sameShape(p.shape[:p.rank], shape[:]) {
+			return fmt.Errorf("input C of shape %v does not fit %d×%d", append([]int(nil), in[2].Shape...), m, n)
+		}
+		c := Data[T](in[2])
+		p.each(func(i, _, b int) {
+			for j := range p.n[0] {
+				v := c[b+j*p.sb[0]]
+				if g.beta != 1 {
+					v = T(float64(v) * float64(g.beta))
+				}
+				y[i+j] += v
+			}
+		})
+		return nil
+	}
+}
+
+func compileMatMul(n *Node) (Kernel, error) {
+	if err := n.sameTypes(); err != nil {
+		return nil, err
+	}
+	n.result(0, n.In[0].Type)
+	return byNumber(n.In[0].Type, matMulKernel[float32], matMulKernel[float64], matMulKernel[int64], matMulKernel[int32])
+}
+
+func matMulKernel[T Number](f *Frame, in, out []*Tensor) error {
+	sa, sb := in[0].Shape, in[1].Shape
+	if len(sa) == 0 || len(sb) == 0 {
+		return fmt.Errorf("a product with a scalar")
+	}
+	m, k, kb, n := 1, sa[len(sa)-1], sb[0], 1
+	var outerA, outerB []int
+	if len(sa) > 1 {
+		m, outerA = sa[len(sa)-2], sa[:len(sa)-2]
+	}
+	if len(sb) > 1 {
+		kb, n, outerB = sb[len(sb)-2], sb[len(sb)-1], sb[:len(sb)-2]
+	}
+	if k != kb {
+		return fmt.Errorf("a product of %v and %v", append([]int(nil), sa...), append([]int(nil), sb...))
+	}
+	x, w := Data[T](in[0]), Data[T](in[1])
+	// One matrix for all: the rows of every stack together are one product.
+	if len(outerB) == 0 && len(sa) > 1 {
+		for _, d := range outerA {
+			m *= d
+		}
+		outerA = nil
+	}
+	var p pairing
+	if err := pair(&p, outerA, outerB); err != nil {
+		return err
+	}
+	if err := workable(max(p.elements, 1)*m, n, k); err != nil {
+		return err
+	}
+	var shape [MaxRank + 2]int
+	rank := 0
+	if len(outerB) == 0 && len(sa) > 1 {
+		rank = copy(shape[:], sa[:len(sa)-1])
+	} else {
+		rank = copy(shape[:], p.shape[:p.rank])
+		if len(sa) > 1 {
+			shape[rank] = m
+			rank++
+		}
+	}
+	if len(sb) > 1 {
+		shape[rank] = n
+		rank++
+	}
+	y, err := Alloc[T](f, out[0], shape[:rank]...)
+	if err != nil {
+		return err
+	}
+	clear(y)
+	p.each(func(d, a, b int) {
+		for i := range p.n[0] {
+			at, u, v := (d+i)*m*n, (a+i*p.sa[0])*m*k, (b+i*p.sb[0])*k*n
+			multiply(y[at:at+m*n], x[u:u+m*k], w[v:v+k*n], m, n, k)
+		}
+	})
+	return nil
+}
+
+func linearOps() []Entry {
+	ml := func(op string, outs int, c Compile) Entry {
+		return Entry{Domain: "ai.onnx.ml", Op: op, Min: 1, Max: MaxMLOpset, InMin: 1, InMax: 1, OutMax: outs, Compile: c}
+	}
+	return []Entry{ml("LinearClassifier", 2, compileLinearClassifier), ml("LinearRegressor", 1, compileLinearRegressor)}
+}
+
+// linear is a set of linear functions over the features.
+type linear struct {
+	weights   []float32 // features × targets
+	intercept []float32 // by target; may be empty
+	targets   int
+	post      transform
+}
+
+func readLinear(n *Node, targets int) (*linear, error) {
+	if err := n.types(0, numberTypes...); err != nil {
+		return nil, err
+	}
+	l := &linear{targets: targets}
+	var err error
+	coef, err := n.floatsAttr("coefficients")
+	if err != nil {
+		return nil, err
+	}
+	if l.intercept, err = n.floatsAttr("intercepts"); err != nil {
+		return nil, err
+	}
+	if l.post, err = n.transformAttr(); err != nil {
+		return nil, err
+	}
+	if targets <= 0 || len(coef) == 0 || len(coef)%targets != 0 {
+		return nil, fmt.Errorf("%d coefficients for %d targets or classes", len(coef), targets)
+	}
+	if len(l.intercept) != 0 && len(l.intercept) != targets {
+		return nil, fmt.Errorf("%d intercepts for %d targets or classes", len(l.intercept), targets)
+	}
+	l.weights = transpose(make([]float32, len(coef)), coef, targets, len(coef)/targets)
+	return l, nil
+}
+
+// scores writes rows × targets scores, stride apart.
+func (l *linear) scores(f *Frame, x *Tensor, z []float32, stride int) error {
+	rows, width, err := matrix(x)
+	if err != nil {
+		return err
+	}
+	k := l.targets
+	if width != len(l.weights)/k {
+		return fmt.Errorf("the input has %d features, the coefficients are for %d", width, len(l.weights)/k)
+	}
+	data := f.floats(x)
+	for r := range rows {
+		row := z[r*stride : r*stride+k]
+		if k == 1 {
+			row[0] = dot(data[r*width:(r+1)*width], l.weights)
+		} else {
+			clear(row)
+			multiply(row, data[r*width:(r+1)*width], l.weights, 1, k, width)
+		}
+		for j, b := range l.intercept {
+			row[j] += b
+		}
+	}
+	return nil
+}
+
+// dot keeps four sums, as one would wait for each addition.
+func dot(a, b []float32) float32 {
+	b = b[:len(a)]
+	var s0, s1, s2, s3 float32
+	i := 0
+	for ; i+4 <= len(a); i += 4 {
+		s0 += a[i] * b[i]
+		s1 += a[i+1] * b[i+1]
+		s2 += a[i+2] * b[i+2]
+		s3 += a[i+3] * b[i+3]
+	}
+	for ; i < len(a); i++ {
+		s0 += a[i] * b[i]
+	}
+	return s0 + s1 + (s2 + s3)
+}
+
+func compileLinearRegressor(n *Node) (Kernel, error) {
+	targets, err := n.intAttr("targets", 1)
+	if err != nil {
+		return nil, err
+	}
+	l, err := readLinear(n, int(max(min(targets, 1<<24), 0)))
+	if err != nil {
+		return nil, err
+	}
+	n.result(0, inference.Float32)
+	return func(f *Frame, in, out []*Tensor) error {
+		rows, _, err := matrix(in[0])
+		if err != nil {
+			return err
+		}
+		z, err := Alloc[float32](f, out[0], rows, l.targets)
+		if err != nil {
+			return err
+		}
+		if err := l.scores(f, in[0], z, l.targets); err != nil {
+			return err
+		}
+		for r := 0; l.post != transformNone && r < rows; r++ {
+			row := z[r*l.targets : (r+1)*l.targets]
+			if l.targets == 1 && l.post != transformProbit {
+				break // ONNX Runtime transforms a lone target by PROBIT alone
+			}
+			l.post.apply(row)
+		}
+		return nil
+	}, nil
+}
+
+func compileLinearClassifier(n *Node) (Kernel, error) {
+	ints, err := n.intsAttr("classlabels_ints")
+	if err != nil {
+		return nil, err
+	}
+	strs, err := n.stringsAttr("classlabels_strings")
+	if err != nil {
+		return nil, err
+	}
+	if len(strs) > 0 {
+		ints = nil
+	}
+	intercepts, err := n.floatsAttr("intercepts")
+	if err != nil {
+		return nil, err
+	}
+	n.ignore("multi_class")
+	classes := len(ints) + len(strs)
+	targets := len(intercepts)
+	if targets == 0 {
+		targets = classes
+	}
+	l, err := readLinear(n, targets)
+	if err != nil {
+		return nil, err
+	}
+	if classes != targets && !(targets == 1 && classes <= 2) {
+		return nil, fmt.Errorf("%d class labels for %d scores", classes, targets)
+	}
+	if targets == 1 && classes != 2 { // a lone score decides between 0 and 1
+		if strs != nil {
+			strs = []string{"0", "1"}
+		} else {
+			ints = []int64{0, 1}
+		}
+	}
+	width := targets
+	if targets == 1 && classes == 2 {
+		width = 2
+	}
+	n.result(0, inference.Int64)
+	if strs != nil {
+		n.result(0, inference.String)
+	}
+	n.result(1, inference.Float32)
+	return func(f *Frame, in, out []*Tensor) error {
+		rows, _, err := matrix(in[0])
+		if err != nil {
+			return err
+		}
+		var z []float32
+		if out[1] != nil {
+			z, err = Alloc[float32](f, out[1], rows, width)
+		} else if _, err = f.take([]int{rows, width}); err == nil {
+			z = f.scratch(1, rows*width)
+		}
+		if err != nil {
+			return err
+		}
+		if err := l.scores(f, in[0], z, width); err != nil {
+			return err
+		}
+		var lab label
+		if err := lab.alloc(f, out[0], rows, ints, strs); err != nil {
+			return err
+		}
+		for r := range rows {
+			row := z[r*width : (r+1)*width]
+			best := 0
+			if targets == 1 {
+				if row[0] > 0 {
+					best = 1
+				}
+				if width == 2 {
+					l.pair(row)
+				} else {
+					l.lone(row)
+				}
+			} else {
+				for j, v := range row {
+					if v > row[best] {
+						best = j
+					}
+				}
+				l.post.apply(row)
+			}
+			lab.set(r, best)
+		}
+		return nil
+	}, nil
+}
+
+// pair makes two scores of the first.
+func (l *linear) pair(z []float32) {
+	s := z[0]
+	switch l.post {
+	case transformLogistic:
+		z[0], z[1] = logistic(-s), logistic(s)
+	case transformProbit:
+		z[0], z[1] = probit(s), 0
+	default:
+		z[0], z[1] = 1-s, s
+	}
+}
+
+func (l *linear) lone(z []float32) {
+	if l.post == transformProbit {
+		l.post.apply(z)
+	}
+}
