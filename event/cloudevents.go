@@ -56,7 +56,7 @@ func ModeOf(h Headers) Mode {
 		return Plain
 	}
 	ct, _ := h.Get(HeaderContentType)
-	if m := modeOfType(ct); m != Plain {
+	if m := ModeOfType(ct); m != Plain {
 		return m
 	}
 	if _, ok := h.Get(HeaderSpecVersion); ok {
@@ -65,8 +65,8 @@ func ModeOf(h Headers) Mode {
 	return Plain
 }
 
-// modeOfType tells the modes that a content type alone decides; Plain for all others.
-func modeOfType[T string | []byte](contentType T) Mode {
+// ModeOfType tells the modes that a content type alone decides; Plain for all others.
+func ModeOfType[T string | []byte](contentType T) Mode {
 	const prefix = "application/cloudevents"
 	if len(contentType) < len(prefix) || !strings.EqualFold(string(contentType[:len(prefix)]), prefix) {
 		return Plain
@@ -111,7 +111,7 @@ func FromHTTP(header map[string][]string, body []byte) ([]Record, error) {
 	}
 	var r Record
 	var err error
-	switch m := modeOfType(contentType); {
+	switch m := ModeOfType(contentType); {
 	case m == Batched:
 		return SplitBatch(body)
 	case m == Structured:

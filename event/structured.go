@@ -252,7 +252,7 @@ func AppendStructured(dst []byte, r *Record) []byte {
 	if v, ok := r.Headers.Get(HeaderContentType); ok {
 		contentType = alias(v)
 	}
-	if modeOfType(contentType) == Structured && isJSON(r.Value) {
+	if ModeOfType(contentType) == Structured && isJSON(r.Value) {
 		return appendLine(dst, r.Value)
 	}
 	dst = append(dst, `{"specversion":"1.0","id":`...)
