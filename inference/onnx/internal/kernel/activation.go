@@ -10,25 +10,28 @@ func Relu(dst, src []float32) {
 	}
 }
 
-// Exp sets dst[i] to e to the power of src[i], within one unit in the last place. dst may be src.
-func Exp(dst, src []float32) {
-	dst = dst[:len(src)]
+// Exp sets dst[i] to e to the power of src[i], within two units in the last place. dst may be src.
+func Exp(dst, src []float32) { expBest(dst[:len(src)], src) }
+
+// Sigmoid sets dst[i] to 1/(1+e^−src[i]), within three units in the last place. dst may be src.
+func Sigmoid(dst, src []float32) { sigmoidBest(dst[:len(src)], src) }
+
+// Tanh sets dst[i] to the hyperbolic tangent of src[i], within three units in the last place. dst may be src.
+func Tanh(dst, src []float32) { tanhBest(dst[:len(src)], src) }
+
+func expPortable(dst, src []float32) {
 	for i, v := range src {
 		dst[i] = float32(exp(float64(v)))
 	}
 }
 
-// Sigmoid sets dst[i] to 1/(1+e^−src[i]), within one unit in the last place. dst may be src.
-func Sigmoid(dst, src []float32) {
-	dst = dst[:len(src)]
+func sigmoidPortable(dst, src []float32) {
 	for i, v := range src {
 		dst[i] = float32(1 / (1 + exp(-float64(v))))
 	}
 }
 
-// Tanh sets dst[i] to the hyperbolic tangent of src[i], within one unit in the last place. dst may be src.
-func Tanh(dst, src []float32) {
-	dst = dst[:len(src)]
+func tanhPortable(dst, src []float32) {
 	for i, v := range src {
 		x := float64(v)
 		if x > -0.02 && x < 0.02 {

@@ -5,8 +5,8 @@ package kernel
 import "golang.org/x/sys/cpu"
 
 // The tiles below compute a block of rows of C for one panel of B; the
-// assembly's comments say how. lda, ldc and ldb are distances of rows in
-// elements, floor is 0 for ReLU and −Inf otherwise, bias may be nil.
+// assembly's comments say how. lda and ldc are the distances of rows of A and C
+// in elements, floor is 0 for ReLU and −Inf otherwise, bias may be nil.
 
 // tile12x32 computes 12 rows by up to 32 columns; bit j of mask is set when column j of C exists.
 //
@@ -26,12 +26,12 @@ func tile1x32(c, a, b, bias *float32, k int, mask uint32, floor float32)
 // tile6x16 computes 6 rows by up to 16 columns; mask is nil when all 16 exist.
 //
 //go:noescape
-func tile6x16(c, a, b, bias *float32, k, lda, ldc, ldb int, mask *int32, floor float32)
+func tile6x16(c, a, b, bias *float32, k, lda, ldc int, mask *int32, floor float32)
 
 // tile3x16 computes 1 to 3 rows by up to 16 columns.
 //
 //go:noescape
-func tile3x16(c, a, b, bias *float32, k, lda, ldc, ldb int, mask *int32, floor float32, rows int)
+func tile3x16(c, a, b, bias *float32, k, lda, ldc int, mask *int32, floor float32, rows int)
 
 // columnAVX2 computes m rows by one column.
 //
@@ -66,24 +66,17 @@ func (p *Packed) mulVector(c, a []float32, m int, bias []float32, floor float32)
 		columnAVX2(&c[0], &a[0], &p.b[0], p.k, m, &lanes[16-p.k%16], b, floor)
 		return
 	}
-	for j := 0; j < p.n; j += panel {
-		width := min(panel, p.n-j)
+	for j := 0; j < p.n; j += p.panel {
+		width := min(p.panel, p.n-j)
 		b := p.b[j*p.k:]
 		var biasAt *float32
 		if bias != nil {
 			biasAt = &bias[j]
 		}
-		switch {
-		case width <= half:
-			p.mul16(c[j:], a, b, m, biasAt, width, half, floor)
-		case p.level == avx512:
+		if width > narrow {
 			p.mul32(c[j:], a, b, m, biasAt, width, floor)
-		default:
-			p.mul16(c[j:], a, b, m, biasAt, half, panel, floor)
-			if bias != nil {
-				biasAt = &bias[j+half]
-			}
-			p.mul16(c[j+half:], a, b[half:], m, biasAt, width-half, panel, floor)
+		} else {
+			p.mul16(c[j:], a, b, m, biasAt, width, floor)
 		}
 	}
 }
@@ -104,17 +97,17 @@ func (p *Packed) mul32(c, a, b []float32, m int, bias *float32, width int, floor
 	}
 }
 
-// mul16 computes width columns, 1 to 16, with AVX2; the panel has ldb elements a step of k.
-func (p *Packed) mul16(c, a, b []float32, m int, bias *float32, width, ldb int, floor float32) {
+// mul16 computes width columns, 1 to 16, with AVX2.
+func (p *Packed) mul16(c, a, b []float32, m int, bias *float32, width int, floor float32) {
 	var mask *int32
-	if width < half {
-		mask = &lanes[half-width]
+	if width < narrow {
+		mask = &lanes[narrow-width]
 	}
 	i := 0
 	for ; i+6 <= m; i += 6 {
-		tile6x16(&c[i*p.n], &a[i*p.k], &b[0], bias, p.k, p.k, p.n, ldb, mask, floor)
+		tile6x16(&c[i*p.n], &a[i*p.k], &b[0], bias, p.k, p.k, p.n, mask, floor)
 	}
 	for ; i < m; i += 3 {
-		tile3x16(&c[i*p.n], &a[i*p.k], &b[0], bias, p.k, p.k, p.n, ldb, mask, floor, min(3, m-i))
+		tile3x16(&c[i*p.n], &a[i*p.k], &b[0], bias, p.k, p.k, p.n, mask, floor, min(3, m-i))
 	}
 }

@@ -9,7 +9,7 @@
 // sums of row r, which take their terms in the same order and so come out the same.
 //
 //   SI, R10             rows 0 and 3 of A; R9 is the distance of rows in bytes
-//   BX                  the panel of B; R11 bytes a step of k
+//   BX                  the panel of B, 64 bytes a step of k
 //   DI                  rows of C; R8 is the distance of rows in bytes
 //   R12                 16 lanes of mask, −1 where a column of C exists, or nil when all do
 //   DX                  bias or nil
@@ -23,7 +23,7 @@
 #define COLUMNS \
 	VMOVUPS (BX), Y12; \
 	VMOVUPS 32(BX), Y13; \
-	ADDQ    R11, BX
+	ADDQ    $64, BX
 
 #define CLEAR(low, high) \
 	VXORPS low, low, low; \
@@ -49,8 +49,8 @@
 	VMASKMOVPS high, Y13, 32(DI); \
 	ADDQ       R8, DI
 
-// func tile6x16(c, a, b, bias *float32, k, lda, ldc, ldb int, mask *int32, floor float32)
-TEXT ·tile6x16(SB), NOSPLIT, $0-76
+// func tile6x16(c, a, b, bias *float32, k, lda, ldc int, mask *int32, floor float32)
+TEXT ·tile6x16(SB), NOSPLIT, $0-68
 	MOVQ c+0(FP), DI
 	MOVQ a+8(FP), SI
 	MOVQ b+16(FP), BX
@@ -60,9 +60,7 @@ TEXT ·tile6x16(SB), NOSPLIT, $0-76
 	SHLQ $2, R9
 	MOVQ ldc+48(FP), R8
 	SHLQ $2, R8
-	MOVQ ldb+56(FP), R11
-	SHLQ $2, R11
-	MOVQ mask+64(FP), R12
+	MOVQ mask+56(FP), R12
 	LEAQ (R9)(R9*2), R10
 	ADDQ SI, R10
 	CLEAR(Y0, Y1)
@@ -88,7 +86,7 @@ loop:
 	JNZ  loop
 
 bias:
-	VBROADCASTSS floor+72(FP), Y14
+	VBROADCASTSS floor+64(FP), Y14
 	CLEAR(Y12, Y13)
 	TESTQ        DX, DX
 	JZ           finish
@@ -134,11 +132,11 @@ masked:
 	VZEROUPPER
 	RET
 
-// func tile3x16(c, a, b, bias *float32, k, lda, ldc, ldb int, mask *int32, floor float32, rows int)
+// func tile3x16(c, a, b, bias *float32, k, lda, ldc int, mask *int32, floor float32, rows int)
 //
 // It computes 1 to 3 rows, whose pointers are SI, R10, R13. A row of A that
 // does not exist is read as the last one that does, and nothing is stored for it.
-TEXT ·tile3x16(SB), NOSPLIT, $0-88
+TEXT ·tile3x16(SB), NOSPLIT, $0-80
 	MOVQ    c+0(FP), DI
 	MOVQ    a+8(FP), SI
 	MOVQ    b+16(FP), BX
@@ -147,10 +145,8 @@ TEXT ·tile3x16(SB), NOSPLIT, $0-88
 	SHLQ    $2, R9
 	MOVQ    ldc+48(FP), R8
 	SHLQ    $2, R8
-	MOVQ    ldb+56(FP), R11
-	SHLQ    $2, R11
-	MOVQ    mask+64(FP), R12
-	MOVQ    rows+80(FP), AX
+	MOVQ    mask+56(FP), R12
+	MOVQ    rows+72(FP), AX
 	MOVQ    SI, R10
 	LEAQ    (SI)(R9*1), DX
 	CMPQ    AX, $1
@@ -178,7 +174,7 @@ loop:
 	JNZ  loop
 
 bias:
-	VBROADCASTSS floor+72(FP), Y14
+	VBROADCASTSS floor+64(FP), Y14
 	CLEAR(Y12, Y13)
 	TESTQ        DX, DX
 	JZ           finish

@@ -8,3 +8,7 @@ func detect() level { return portable }
 func (p *Packed) mulVector(c, a []float32, m int, bias []float32, floor float32) {
 	p.mulPortable(c, a, m, bias, floor)
 }
+
+func expBest(dst, src []float32)     { expPortable(dst, src) }
+func sigmoidBest(dst, src []float32) { sigmoidPortable(dst, src) }
+func tanhBest(dst, src []float32)    { tanhPortable(dst, src) }

@@ -89,7 +89,8 @@ func mul(p *Packed, a []float32, m int, bias []float32, relu bool) (c []float32,
 	return c, intact
 }
 
-func checkProduct(t *testing.T, r *rand.Rand, l level, m, k, n int, withBias, relu bool) {
+// checkProduct compares one random product on all instruction sets with the reference.
+func checkProduct(t *testing.T, r *rand.Rand, all []level, m, k, n int, withBias, relu bool) {
 	t.Helper()
 	a, b := randoms(r, m*k), randoms(r, k*n)
 	var bias []float32
@@ -97,12 +98,12 @@ func checkProduct(t *testing.T, r *rand.Rand, l level, m, k, n int, withBias, re
 		bias = randoms(r, n)
 	}
 	want, size := reference(a, b, m, k, n, bias, relu)
-	for _, transposed := range []bool{false, true} {
-		from := b
-		if transposed {
-			from = transpose(b, k, n)
-		}
-		got, intact := mul(pack(from, k, n, transposed, l), a, m, bias, relu)
+	transposed := r.IntN(2) == 0
+	if transposed {
+		b = transpose(b, k, n)
+	}
+	for _, l := range all {
+		got, intact := mul(pack(b, k, n, transposed, l), a, m, bias, relu)
 		if !intact {
 			t.Fatalf("%v %dx%dx%d: wrote beside the result", l, m, k, n)
 		}
@@ -117,33 +118,25 @@ func checkProduct(t *testing.T, r *rand.Rand, l level, m, k, n int, withBias, re
 
 func TestProductsOfAllSmallSizesAreRight(t *testing.T) {
 	r := rand.New(rand.NewPCG(1, 2))
+	all := levels(t)
 	step := 1
 	if testing.Short() || raceEnabled {
-		step = 7
+		step = 7 // a stride through all combinations
 	}
-	for _, l := range levels(t) {
-		for m := 1; m <= 40; m++ {
-			for k := 1; k <= 40; k += step {
-				for n := 1; n <= 40; n += 1 {
-					if step > 1 && (m+n)%3 != 0 {
-						continue
-					}
-					checkProduct(t, r, l, m, k, n, (m+k+n)%2 == 0, (m+k+n)%3 == 0)
-				}
-			}
-		}
+	for size := 0; size < 40*40*40; size += step {
+		m, k, n := 1+size%40, 1+size/40%40, 1+size/1600
+		checkProduct(t, r, all, m, k, n, size/3%2 == 0, size/5%2 == 0)
 	}
 }
 
 func TestProductsOfLargerSizesAreRight(t *testing.T) {
 	r := rand.New(rand.NewPCG(3, 4))
-	for _, l := range levels(t) {
-		for range 40 {
-			checkProduct(t, r, l, 1+r.IntN(70), 1+r.IntN(300), 1+r.IntN(150), r.IntN(2) == 0, r.IntN(2) == 0)
-		}
-		checkProduct(t, r, l, 3, 2000, 33, true, false)
-		checkProduct(t, r, l, 25, 64, 64, true, true)
+	all := levels(t)
+	for range 40 {
+		checkProduct(t, r, all, 1+r.IntN(70), 1+r.IntN(300), 1+r.IntN(150), r.IntN(2) == 0, r.IntN(2) == 0)
 	}
+	checkProduct(t, r, all, 3, 2000, 33, true, false)
+	checkProduct(t, r, all, 25, 64, 64, true, true)
 }
 
 func TestEmptySizesAreHarmless(t *testing.T) {

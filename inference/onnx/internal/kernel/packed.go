@@ -18,23 +18,23 @@ func (l level) String() string { return levelNames[l] }
 // best is the instruction set of this machine; it never changes.
 var best = detect()
 
+// How many columns of B lie together in memory.
 const (
-	// panel is how many columns of B lie together.
-	panel = 32
-	// half a panel is the width of the last one when so many columns suffice.
-	half = 16
+	narrow = 16 // two registers of AVX2
+	wide   = 32 // two registers of AVX-512
 )
 
 // Packed is the constant right side B of products A·B, laid out for the kernels.
 // It does not change and may be used from many goroutines.
 //
-// B is cut into panels of 32 columns; each holds the columns' elements of k = 0,
-// then those of k = 1 and so on, missing columns zero. A last panel of at most
-// 16 columns is 16 wide. A B of one column is that column, with zeros up to a
-// multiple of 16.
+// B is cut into panels of 16 or, for AVX-512, 32 columns; each holds the columns'
+// elements of k = 0, then those of k = 1 and so on, missing columns zero. A last
+// panel of at most 16 columns is 16 wide. A B of one column is that column, with
+// zeros up to a multiple of 16.
 type Packed struct {
 	b     []float32
 	k, n  int
+	panel int
 	level level
 }
 
@@ -46,7 +46,10 @@ func Pack(b []float32, k, n int, transposed bool) *Packed {
 }
 
 func pack(b []float32, k, n int, transposed bool, l level) *Packed {
-	p := &Packed{k: max(0, k), n: max(0, n), level: l}
+	p := &Packed{k: max(0, k), n: max(0, n), panel: narrow, level: l}
+	if l == avx512 {
+		p.panel = wide
+	}
 	k, n = p.k, p.n
 	if k == 0 || n == 0 {
 		return p
@@ -62,12 +65,11 @@ func pack(b []float32, k, n int, transposed bool, l level) *Packed {
 		copy(p.b, b) // one column lies the same way in both forms
 		return p
 	}
-	last := n % panel
-	p.b = make([]float32, k*(n-last+width(last)))
+	whole := n - n%p.panel
+	p.b = make([]float32, k*(whole+roundUp(n-whole, narrow)))
 	for j := range n {
-		first := j - j%panel
-		w := width(min(panel, n-first))
-		to := p.b[first*k+j%panel:]
+		first, w := p.panelOf(j)
+		to := p.b[first*k+j-first:]
 		for i := range k {
 			to[i*w] = b[i*down+j*right]
 		}
@@ -75,16 +77,10 @@ func pack(b []float32, k, n int, transposed bool, l level) *Packed {
 	return p
 }
 
-// width is how wide the panel of so many columns is.
-func width(columns int) int {
-	switch {
-	case columns == 0:
-		return 0
-	case columns <= half:
-		return half
-	default:
-		return panel
-	}
+// panelOf returns the first column of the panel that holds column j, and the panel's width in memory.
+func (p *Packed) panelOf(j int) (first, width int) {
+	first = j - j%p.panel
+	return first, roundUp(min(p.panel, p.n-first), narrow)
 }
 
 func roundUp(n, to int) int { return (n + to - 1) / to * to }

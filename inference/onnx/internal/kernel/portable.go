@@ -10,11 +10,10 @@ func (p *Packed) mulPortable(c, a []float32, m int, bias []float32, floor float3
 	k, n := p.k, p.n
 	var sum [2][4]float32
 	for j := 0; j < n; j += 4 {
-		first := j - j%panel
-		w := width(min(panel, n-first))
+		first, w := p.panelOf(j)
 		var b []float32
 		if k > 0 {
-			b = p.b[first*k+j%panel:]
+			b = p.b[first*k+j-first:]
 		}
 		for i := 0; i < m; i += 2 {
 			rows := min(2, m-i)
