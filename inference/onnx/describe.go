@@ -14,7 +14,7 @@ import (
 // batch, and where the trials fail although every size is known, so would any batch.
 func (m *Model) describe() error {
 	fixed, open, elements := -1, false, 1
-	for k, info := range m.prog.inputInfo {
+	for _, info := range m.prog.inputInfo {
 		typ, _ := ops.TypeFromWire(info.Type)
 		sig := inference.Signature{Name: info.Name, Type: typ, Shape: []int{}}
 		if !info.HasShape || len(info.Dims) == 0 {
@@ -36,7 +36,6 @@ func (m *Model) describe() error {
 		}
 		elements = max(elements, n)
 		m.meta.Inputs = append(m.meta.Inputs, sig)
-		_ = k
 	}
 	if len(m.meta.Inputs) == 0 {
 		return errkind.New(errkind.Unsupported, "the model has no inputs")
@@ -48,7 +47,10 @@ func (m *Model) describe() error {
 	two, err2 := m.trial(2, elements)
 	if err := errors.Join(err3, err2); err != nil {
 		one, err1 := m.trial(1, elements)
+		var value *ops.ErrValue
 		switch {
+		case errors.As(err, &value):
+			return nil // zeros are not values that the model accepts: what the file declares must do
 		case err1 == nil && fixed == 1:
 			m.meta.MaxBatch = 1
 			return m.shapes(one, 1, one, 1, false)

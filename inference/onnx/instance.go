@@ -96,6 +96,9 @@ func (i *instance) release() {
 	for _, s := range i.p.inputs {
 		i.vals[s] = ops.Tensor{Shape: i.vals[s].Shape}
 	}
+	for _, s := range i.p.views {
+		i.vals[s] = ops.Tensor{Shape: i.vals[s].Shape}
+	}
 	for k := range i.p.outputs {
 		if o := &i.p.outputs[k]; !o.copied {
 			i.vals[o.slot] = ops.Tensor{}

@@ -20,6 +20,7 @@ type program struct {
 	slots       int // values held by an instance
 	steps       []step
 	consts      []constant
+	views       []int // slots that share storage with others
 	inputs      []int // slots of the graph's inputs
 	inputInfo   []wire.ValueInfo
 	outputs     []output
@@ -55,9 +56,14 @@ type value struct {
 	producer int // index of the node, −1 for inputs and constants
 	slot     int // −1 until it is needed
 	alias    *value
+	mapped   bool // declared as a list of maps
 	view     bool
 	labels   []string
 	broken   bool // its producer could not be compiled
+	uses     int  // nodes and outputs that name it
+	// dense is the layer that produces it, in step denseStep; more can be added to it.
+	dense     *ops.Dense
+	denseStep int
 }
 
 // resolve follows aliases.
@@ -228,6 +234,7 @@ func (pl *planner) sort() error {
 		if v == nil {
 			return invalid("%s reads %q, which nothing defines", reader, name)
 		}
+		v.uses++
 		if v.producer >= 0 && state[v.producer] != done {
 			if state[v.producer] == open {
 				return invalid("the graph has a cycle through %s", pl.nodeName(v.producer))
@@ -361,11 +368,15 @@ func (pl *planner) compileNode(i int) error {
 		pl.lacks("%s: attribute %s", pl.nodeName(i), strings.Join(unread, ", "))
 		return fail()
 	}
+	pl.label(n, in, out)
 	if kernel == nil { // the output is the first input
 		out[0].alias = in[0]
 		return nil
 	}
 	if constant && pl.fold(kernel, in, out) {
+		return nil
+	}
+	if pl.extend(n, in, out) {
 		return nil
 	}
 	s := step{name: pl.nodeName(i), kernel: kernel}
@@ -379,6 +390,12 @@ func (pl *planner) compileNode(i int) error {
 		}
 		v.view = entry.View
 		s.out = append(s.out, pl.slot(v))
+		if v.view {
+			pl.p.views = append(pl.p.views, v.slot)
+		}
+	}
+	if out[0] != nil {
+		out[0].dense, out[0].denseStep = node.Dense, len(pl.p.steps)
 	}
 	for len(s.in) < max(entry.InMax, 0) {
 		s.in = append(s.in, -1)
@@ -388,6 +405,62 @@ func (pl *planner) compileNode(i int) error {
 	}
 	pl.p.steps = append(pl.p.steps, s)
 	return nil
+}
+
+// extend adds a bias or Relu to the dense layer that produces the input, if nobody else reads that.
+func (pl *planner) extend(n *wire.Node, in, out []*value) bool {
+	if n.Domain != "" || n.Op != "Add" && n.Op != "Relu" {
+		return false
+	}
+	for k, name := range n.Inputs {
+		v := pl.values[name]
+		if v == nil || v.dense == nil || v.uses != 1 {
+			continue
+		}
+		if n.Op == "Relu" {
+			v.dense.SetRelu()
+		} else if c := in[1-k]; c.Const == nil || !v.dense.SetBias(c.Const) {
+			continue
+		}
+		s := &pl.p.steps[v.denseStep]
+		s.out[0] = pl.slot(out[0])
+		out[0].dense, out[0].denseStep = v.dense, v.denseStep
+		return true
+	}
+	return false
+}
+
+// label notes the class labels of a classifier's scores and passes them on.
+func (pl *planner) label(n *wire.Node, in, out []*value) {
+	switch n.Op {
+	case "TreeEnsembleClassifier", "LinearClassifier", "SVMClassifier":
+		if len(out) < 2 || out[1] == nil {
+			return
+		}
+		for _, a := range n.Attrs {
+			switch a.Name {
+			case "classlabels_strings", "classlabels_int64s", "classlabels_ints":
+				if l := labelsOf(&a); len(l) > 0 {
+					out[1].labels = l
+				}
+			}
+		}
+	case "Cast", "Normalizer", "Identity", "Mul", "Softmax":
+		if in[0] != nil && out[0] != nil {
+			out[0].labels = in[0].labels
+		}
+	}
+}
+
+func labelsOf(a *wire.Attr) []string {
+	if len(a.Strings) > 0 {
+		return a.Strings
+	}
+	var out []string
+	for _, c := range a.Ints {
+		out = append(out, fmt.Sprint(c))
+	}
+	return out
 }
 
 func ref(v *value) *ops.Value {
@@ -445,15 +518,11 @@ func (pl *planner) zipMap(n *wire.Node, in, out []*value, i int) error {
 	}
 	out[0].alias = in[0]
 	for _, a := range n.Attrs {
-		switch {
-		case a.Name == "classlabels_strings" && len(a.Strings) > 0:
-			out[0].labels = a.Strings
-		case a.Name == "classlabels_int64s" && len(a.Ints) > 0:
-			for _, c := range a.Ints {
-				out[0].labels = append(out[0].labels, fmt.Sprint(c))
-			}
+		if l := labelsOf(&a); len(l) > 0 {
+			out[0].labels = l
 		}
 	}
+	out[0].mapped = true
 	return nil
 }
 
@@ -465,8 +534,14 @@ func (pl *planner) bindOutputs() error {
 	for _, info := range pl.model.Graph.Outputs {
 		named := pl.values[info.Name]
 		v := named.resolve()
-		if named.labels != nil {
-			pl.p.labels[info.Name] = named.labels
+		labels := named.labels
+		if labels == nil {
+			labels = v.labels
+		}
+		if labels != nil {
+			pl.p.labels[info.Name] = labels
+		}
+		if named.mapped {
 			info.Dims, info.HasShape = nil, false
 		}
 		if v.broken {

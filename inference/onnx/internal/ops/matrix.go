@@ -4,6 +4,7 @@ import (
 	"fmt"
 
 	"github.com/freshet-io/freshet/inference"
+	"github.com/freshet-io/freshet/inference/onnx/internal/kernel"
 )
 
 func matrixOps() []Entry {
@@ -50,6 +51,24 @@ func workable(m, n, k int) error {
 type gemm struct {
 	alpha, beta    float32
 	transA, transB bool
+	turned         *Tensor // constant B, transposed
+}
+
+// turn transposes a matrix.
+func turn(t *Tensor) *Tensor {
+	r, c := t.Shape[0], t.Shape[1]
+	out := &Tensor{Type: t.Type, Shape: []int{c, r}}
+	switch t.Type {
+	case inference.Float32:
+		out.F32 = transpose(make([]float32, r*c), t.F32, r, c)
+	case inference.Float64:
+		out.F64 = transpose(make([]float64, r*c), t.F64, r, c)
+	case inference.Int64:
+		out.I64 = transpose(make([]int64, r*c), t.I64, r, c)
+	case inference.Int32:
+		out.I32 = transpose(make([]int32, r*c), t.I32, r, c)
+	}
+	return out
 }
 
 func compileGemm(n *Node) (Kernel, error) {
@@ -75,6 +94,17 @@ func compileGemm(n *Node) (Kernel, error) {
 	n.ignore("broadcast")
 	g.transA, g.transB = a != 0, b != 0
 	n.result(0, n.In[0].Type)
+	if n.constMatrix(1) && !g.transA && g.alpha == 1 {
+		d := newDense(n.In[1].Const, g.transB)
+		c := n.in(2)
+		if c == nil || g.beta == 1 && c.Const != nil && d.SetBias(c.Const) {
+			n.Dense = d
+			return d.run, nil
+		}
+	}
+	if b := n.In[1].Const; b != nil && g.transB && len(b.Shape) == 2 { // turned once, not in every run
+		g.turned = turn(b)
+	}
 	return byNumber(n.In[0].Type, gemmKernel[float32](g), gemmKernel[float64](g), gemmKernel[int64](g), gemmKernel[int32](g))
 }
 
@@ -107,7 +137,9 @@ func gemmKernel[T Number](g gemm) Kernel {
 		if g.transA {
 			x = transpose(make([]T, len(x)), x, k, m)
 		}
-		if g.transB {
+		if g.turned != nil {
+			w = Data[T](g.turned)
+		} else if g.transB {
 			w = transpose(make([]T, len(w)), w, n, k)
 		}
 		clear(y)
@@ -143,6 +175,17 @@ func compileMatMul(n *Node) (Kernel, error) {
 		return nil, err
 	}
 	n.result(0, n.In[0].Type)
+	if n.constMatrix(1) {
+		n.Dense = newDense(n.In[1].Const, false)
+		n.Dense.any = true
+		vector := matMulKernel[float32]
+		return func(f *Frame, in, out []*Tensor) error {
+			if len(in[0].Shape) < 2 && n.Dense.bias == nil && !n.Dense.relu {
+				return vector(f, in, out)
+			}
+			return n.Dense.run(f, in, out)
+		}, nil
+	}
 	return byNumber(n.In[0].Type, matMulKernel[float32], matMulKernel[float64], matMulKernel[int64], matMulKernel[int32])
 }
 
@@ -215,8 +258,8 @@ func linearOps() []Entry {
 
 // linear is a set of linear functions over the features.
 type linear struct {
-	weights   []float32 // features × targets
-	intercept []float32 // by target; may be empty
+	packed    *kernel.Packed // features × targets
+	intercept []float32      // by target; may be empty
 	targets   int
 	post      transform
 }
@@ -243,7 +286,10 @@ func readLinear(n *Node, targets int) (*linear, error) {
 	if len(l.intercept) != 0 && len(l.intercept) != targets {
 		return nil, fmt.Errorf("%d intercepts for %d targets or classes", len(l.intercept), targets)
 	}
-	l.weights = transpose(make([]float32, len(coef)), coef, targets, len(coef)/targets)
+	if len(l.intercept) == 0 {
+		l.intercept = nil
+	}
+	l.packed = kernel.Pack(coef, len(coef)/targets, targets, true)
 	return l, nil
 }
 
@@ -254,40 +300,20 @@ func (l *linear) scores(f *Frame, x *Tensor, z []float32, stride int) error {
 		return err
 	}
 	k := l.targets
-	if width != len(l.weights)/k {
-		return fmt.Errorf("the input has %d features, the coefficients are for %d", width, len(l.weights)/k)
+	if width != l.packed.K() {
+		return fmt.Errorf("the input has %d features, the coefficients are for %d", width, l.packed.K())
 	}
 	data := f.floats(x)
+	if stride == k {
+		l.packed.Mul(z, data, rows, l.intercept, false)
+		return nil
+	}
+	own := f.scratch(2, rows*k)
+	l.packed.Mul(own, data, rows, l.intercept, false)
 	for r := range rows {
-		row := z[r*stride : r*stride+k]
-		if k == 1 {
-			row[0] = dot(data[r*width:(r+1)*width], l.weights)
-		} else {
-			clear(row)
-			multiply(row, data[r*width:(r+1)*width], l.weights, 1, k, width)
-		}
-		for j, b := range l.intercept {
-			row[j] += b
-		}
+		copy(z[r*stride:r*stride+k], own[r*k:(r+1)*k])
 	}
 	return nil
-}
-
-// dot keeps four sums, as one would wait for each addition.
-func dot(a, b []float32) float32 {
-	b = b[:len(a)]
-	var s0, s1, s2, s3 float32
-	i := 0
-	for ; i+4 <= len(a); i += 4 {
-		s0 += a[i] * b[i]
-		s1 += a[i+1] * b[i+1]
-		s2 += a[i+2] * b[i+2]
-		s3 += a[i+3] * b[i+3]
-	}
-	for ; i < len(a); i++ {
-		s0 += a[i] * b[i]
-	}
-	return s0 + s1 + (s2 + s3)
 }
 
 func compileLinearRegressor(n *Node) (Kernel, error) {

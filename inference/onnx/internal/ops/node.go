@@ -25,7 +25,9 @@ type Node struct {
 	Version     int
 	MaxElements int
 	In, Out     []*Value
-	used        map[string]bool
+	// Dense is set by Compile where the kernel is a dense layer.
+	Dense *Dense
+	used  map[string]bool
 }
 
 // Kernel runs a compiled node. Omitted inputs and outputs are nil.

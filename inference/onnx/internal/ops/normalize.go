@@ -14,7 +14,7 @@ func normalizeOps() []Entry {
 		{Op: "LogSoftmax", Min: 1, Max: 12, InMin: 1, InMax: 1, OutMax: 1, Compile: softmaxCompile(true, true)},
 		{Op: "LogSoftmax", Min: 13, Max: MaxOpset, InMin: 1, InMax: 1, OutMax: 1, Compile: softmaxCompile(false, true)},
 		{Op: "BatchNormalization", Min: 7, Max: MaxOpset, InMin: 5, InMax: 5, OutMax: 5, Compile: compileBatchNorm},
-		{Op: "LayerNormalization", Min: 17, Max: MaxOpset, InMin: 2, InMax: 3, OutMax: 1, Compile: compileLayerNorm},
+		{Op: "LayerNormalization", Min: 17, Max: MaxOpset, InMin: 2, InMax: 3, OutMax: 3, Compile: compileLayerNorm},
 	}
 }
 
@@ -166,7 +166,9 @@ func compileLayerNorm(n *Node) (Kernel, error) {
 		return nil, err
 	}
 	n.ignore("stash_type")
-	n.result(0, n.In[0].Type)
+	for i := range n.Out {
+		n.result(i, n.In[0].Type)
+	}
 	return byNumber(n.In[0].Type, layerNorm[float32](axis, eps), layerNorm[float64](axis, eps), nil, nil)
 }
 
@@ -191,6 +193,22 @@ func layerNorm[T Float](axis int64, eps float32) Kernel {
 		if err != nil {
 			return err
 		}
+		var means, invs []T
+		var stat [MaxRank]int
+		copy(stat[:], shape[:k])
+		for i := k; i < len(shape); i++ {
+			stat[i] = 1
+		}
+		if out[1] != nil {
+			if means, err = Alloc[T](f, out[1], stat[:len(shape)]...); err != nil {
+				return err
+			}
+		}
+		if out[2] != nil {
+			if invs, err = Alloc[T](f, out[2], stat[:len(shape)]...); err != nil {
+				return err
+			}
+		}
 		for o := range outer {
 			row := x[o*n : (o+1)*n]
 			mean, square := 0.0, 0.0
@@ -203,6 +221,12 @@ func layerNorm[T Float](axis int64, eps float32) Kernel {
 				square += e * e
 			}
 			inv := 1 / math.Sqrt(square/float64(n)+float64(eps))
+			if means != nil {
+				means[o] = T(mean)
+			}
+			if invs != nil {
+				invs[o] = T(inv)
+			}
 			for j, v := range row {
 				y := (float64(v) - mean) * inv * float64(scale[j])
 				if bias != nil {

@@ -127,7 +127,7 @@ type Frame struct {
 	// tensors of a run together.
 	MaxElements int
 	left        int
-	f32         [2][]float32
+	f32         [3][]float32
 	f64         []float64
 	ints        []int
 	seen        []bool
@@ -203,7 +203,7 @@ func copyOf[T Elem](f *Frame, out, in *Tensor) error {
 	return err
 }
 
-// scratch returns one of two float32 buffers, good until the kernel returns.
+// scratch returns one of three float32 buffers, good until the kernel returns.
 func (f *Frame) scratch(which, n int) []float32 {
 	if cap(f.f32[which]) < n {
 		f.f32[which] = make([]float32, n)

@@ -4,6 +4,7 @@ import (
 	"math"
 
 	"github.com/freshet-io/freshet/inference"
+	"github.com/freshet-io/freshet/inference/onnx/internal/kernel"
 )
 
 func unaryOps() []Entry {
@@ -14,16 +15,16 @@ func unaryOps() []Entry {
 		one("Abs", 6, unaryNumber(abs[float32], abs[float64], abs[int64], abs[int32])),
 		one("Neg", 6, unaryNumber(neg[float32], neg[float64], neg[int64], neg[int32])),
 		one("Sign", 9, unaryNumber(sign[float32], sign[float64], sign[int64], sign[int32])),
-		one("Relu", 6, unaryNumber(relu[float32], relu[float64], relu[int64], relu[int32])),
+		one("Relu", 6, compileRelu),
 		one("Sqrt", 6, unaryFloat(math.Sqrt)),
-		one("Exp", 6, unaryFloat(math.Exp)),
+		one("Exp", 6, vector(kernel.Exp, math.Exp)),
 		one("Log", 6, unaryFloat(math.Log)),
 		one("Floor", 6, unaryFloat(math.Floor)),
 		one("Ceil", 6, unaryFloat(math.Ceil)),
 		one("Round", 11, unaryFloat(math.RoundToEven)),
 		one("Reciprocal", 6, unaryFloat(func(v float64) float64 { return 1 / v })),
-		one("Sigmoid", 6, unaryFloat(sigmoid)),
-		one("Tanh", 6, unaryFloat(math.Tanh)),
+		one("Sigmoid", 6, vector(kernel.Sigmoid, sigmoid)),
+		one("Tanh", 6, vector(kernel.Tanh, math.Tanh)),
 		one("Sin", 7, unaryFloat(math.Sin)),
 		one("Cos", 7, unaryFloat(math.Cos)),
 		one("Tan", 7, unaryFloat(math.Tan)),
@@ -105,6 +106,29 @@ func unaryNumber(f32 func(float32) float32, f64 func(float64) float64, i64 func(
 		n.result(0, n.In[0].Type)
 		return byNumber(n.In[0].Type, unary(f32), unary(f64), unary(i64), unary(i32))
 	}
+}
+
+// vector has a function over slices for float32.
+func vector(f32 func(dst, src []float32), f64 func(float64) float64) Compile {
+	return func(n *Node) (Kernel, error) {
+		n.result(0, n.In[0].Type)
+		return byNumber(n.In[0].Type, vectorKernel(f32), unary(f64), nil, nil)
+	}
+}
+
+func vectorKernel(fn func(dst, src []float32)) Kernel {
+	return func(f *Frame, in, out []*Tensor) error {
+		d, err := Alloc[float32](f, out[0], in[0].Shape...)
+		if err == nil {
+			fn(d, in[0].F32)
+		}
+		return err
+	}
+}
+
+func compileRelu(n *Node) (Kernel, error) {
+	n.result(0, n.In[0].Type)
+	return byNumber(n.In[0].Type, vectorKernel(kernel.Relu), unary(relu[float64]), unary(relu[int64]), unary(relu[int32]))
 }
 
 // unaryFloat evaluates in float64 and rounds once.
