@@ -121,7 +121,7 @@ func TestProductsOfAllSmallSizesAreRight(t *testing.T) {
 	all := levels(t)
 	step := 1
 	if testing.Short() || raceEnabled {
-		step = 7 // a stride through all combinations
+		step = 23 // a stride through all combinations
 	}
 	for size := 0; size < 40*40*40; size += step {
 		m, k, n := 1+size%40, 1+size/40%40, 1+size/1600
@@ -278,19 +278,6 @@ func TestProductAllocatesNothing(t *testing.T) {
 	a, c, bias := make([]float32, 32*64), make([]float32, 32*64), make([]float32, 64)
 	if n := testing.AllocsPerRun(20, func() { p.Mul(c, a, 32, bias, true) }); n != 0 {
 		t.Errorf("a product allocates %v times", n)
-	}
-}
-
-func TestDoublePrecisionProduct(t *testing.T) {
-	a, b := []float64{1, 2, 3, 4, 5, 6}, []float64{1, 2, 3, 4, 5, 6}
-	c := make([]float64, 4)
-	MulFloat64(c, a, b, 2, 3, 2, false, []float64{100, 200})
-	if got, want := fmt.Sprint(c), "[122 228 149 264]"; got != want {
-		t.Errorf("product is %v, want %v", got, want)
-	}
-	MulFloat64(c, a, b, 2, 3, 2, true, nil)
-	if got, want := fmt.Sprint(c), "[14 32 32 77]"; got != want {
-		t.Errorf("product with transposed B is %v, want %v", got, want)
 	}
 }
 
