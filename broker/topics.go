@@ -156,14 +156,19 @@ func (b *Broker) Lag(ctx context.Context, topic, group string) (total Lag, parti
 	if err != nil {
 		return Lag{}, nil, err
 	}
-	now := b.now().UnixNano()
+	total, partitions = t.Lag(b.now())
+	return total, partitions, nil
+}
+
+// Lag is Broker.Lag for a topic that was described, at the time now.
+func (t *Topic) Lag(now time.Time) (total Lag, partitions []Lag) {
 	partitions = make([]Lag, len(t.Partitions))
 	for i := range t.Partitions {
-		partitions[i] = t.Partitions[i].lag(now)
+		partitions[i] = t.Partitions[i].lag(now.UnixNano())
 		total.Records += partitions[i].Records
 		total.OldestAge = max(total.OldestAge, partitions[i].OldestAge)
 	}
-	return total, partitions, nil
+	return total, partitions
 }
 
 func (p *PartitionState) lag(now int64) Lag {
