@@ -10,11 +10,17 @@ import (
 )
 
 // handLoop is the service that people write first: one event at a time, each
-// published and acknowledged before the next.
-func handLoop(s *scenario, model inference.Driver, events int, limit time.Duration) side {
+// published and acknowledged before the next. overHTTP asks a model server, as
+// most do; otherwise the loop calls the product's own evaluator, which is the
+// best that a loop can have.
+func handLoop(s *scenario, model inference.Driver, events int, limit time.Duration, overHTTP bool) side {
+	name, scores := "hand-written loop", "score one with the same model evaluated in the process by Freshet's own evaluator"
+	if overHTTP {
+		name, scores = "hand-written loop, model over HTTP", "score one by a JSON call to an HTTP server on loopback, in this process, that has the same model"
+	}
 	return side{
-		Name: "hand-written loop",
-		What: "Go on NATS JetStream over loopback TCP, file store: take one, encoding/json and checks by hand, look up in a map, windows in memory (lost at a crash), score one with the same model evaluated in the process, encoding/json, publish and wait, ack",
+		Name: name,
+		What: "Go on NATS JetStream over loopback TCP, file store: take one, encoding/json and checks by hand, look up in a map, windows in memory (lost at a crash), " + scores + ", encoding/json, publish and wait, ack",
 		run: func(ctx context.Context, dir string) (sample, error) {
 			b, err := newNATSBench(ctx, dir, true)
 			if err != nil {
@@ -33,7 +39,12 @@ func handLoop(s *scenario, model inference.Driver, events int, limit time.Durati
 				return sample{}, err
 			}
 			defer it.Stop()
-			l := &loop{s: s, js: b.js, windows: windows{}, scorer: newScorer(model)}
+			l := &loop{s: s, js: b.js, windows: windows{}, score: newScorer(model).score}
+			if overHTTP {
+				srv := newModelServer(model)
+				defer srv.Close()
+				l.score = (&modelClient{url: srv.URL, client: srv.Client()}).score
+			}
 			m := startMeter()
 			n := 0
 			for ; n < events && time.Since(m.at) < limit; n++ {
@@ -62,7 +73,7 @@ type loop struct {
 	s       *scenario
 	js      jetstream.JetStream
 	windows windows
-	scorer  *scorer
+	score   func(ctx context.Context, rows [][inputs]float32, scores []float64) ([]float64, error)
 	rows    [1][inputs]float32
 	scores  []float64
 }
@@ -74,7 +85,7 @@ func (l *loop) handle(ctx context.Context, msg jetstream.Msg) error {
 	}
 	x, risk := l.s.features(l.windows, p)
 	l.rows[0] = x
-	if l.scores, err = l.scorer.score(ctx, l.rows[:], l.scores); err != nil {
+	if l.scores, err = l.score(ctx, l.rows[:], l.scores); err != nil {
 		return err
 	}
 	topic, data, err := answer(p, x, risk, l.scores[0])

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -19,10 +20,15 @@ func TestPeersDoTheWork(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer model.Close()
+	var syncs atomic.Int64
 	sides := []side{
 		bareFile(s.events, func() int64 { return 20 }),
 		jetStreamLog(s.events),
-		handLoop(s, model, 5000, time.Second),
+		handLoop(s, model, 5000, time.Second, false),
+		handLoop(s, model, 5000, time.Second, true),
+		journalLog(s, 20_000, &syncs),
+		passThrough(s, 20_000),
+		pipelineSide(s, 20_000),
 		bento(s, model, 20_000, time.Second, true, "kafka"),
 		bento(s, model, 20_000, time.Second, false, "kafka"),
 		bento(s, model, 20_000, time.Second, false, "nats"),

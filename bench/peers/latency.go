@@ -1,0 +1,192 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"sync/atomic"
+	"time"
+
+	"github.com/HdrHistogram/hdrhistogram-go"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/freshet-io/freshet/broker"
+	"github.com/freshet-io/freshet/pipeline"
+)
+
+// latencies sends events at a fixed rate, whatever comes back, and takes the
+// time from the instant at which each event should have been sent until its
+// result, which is durable, has been read from the result topic. So a send that
+// comes late counts against the pipeline. The first second warms up.
+func latencies(ctx context.Context, s *scenario, base string, rate int, length time.Duration) (*hdrhistogram.Histogram, error) {
+	total := min(int(float64(rate)*length.Seconds()), len(s.events))
+	var h *hdrhistogram.Histogram
+	_, err := inFreshDir(ctx, base, func(ctx context.Context, dir string) (out sample, err error) {
+		b, err := openJournal(ctx, dir, sourceTopic, nil)
+		if err != nil {
+			return sample{}, err
+		}
+		defer func() { err = errors.Join(err, b.Close()) }()
+		h, err = openLoop(ctx, s, b, rate, total)
+		return sample{}, err
+	})
+	return h, err
+}
+
+func openLoop(ctx context.Context, s *scenario, b *broker.Broker, rate, total int) (*hdrhistogram.Histogram, error) {
+	p, err := newPipeline(s, b)
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	ran := make(chan error, 1)
+	go func() {
+		err := p.Run(ctx, pipeline.RunOptions{})
+		if err != nil {
+			cancel(err)
+		}
+		ran <- err
+	}()
+	if err := awaitReady(ctx, p); err != nil {
+		return nil, errors.Join(err, <-ran)
+	}
+	// Time for the tasks of all partitions to claim and restore.
+	start := time.Now().Add(200 * time.Millisecond)
+	r := &resultReader{b: b, start: start, rate: rate, total: total, warm: rate, done: cancel}
+	if err := r.open(ctx); err != nil {
+		cancel(err)
+		return nil, errors.Join(err, <-ran)
+	}
+	serr := sendAtRate(ctx, s, b, start, rate, total)
+	if serr != nil {
+		cancel(serr)
+	}
+	h, err := r.wait()
+	cancel(nil)
+	return h, errors.Join(serr, err, <-ran)
+}
+
+func awaitReady(ctx context.Context, p *pipeline.Pipeline) error {
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for !p.Ready() {
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-tick.C:
+		}
+	}
+	return nil
+}
+
+// sendAtRate publishes event i at start + i/rate; what fell due during a publish goes with the next.
+func sendAtRate(ctx context.Context, s *scenario, b *broker.Broker, start time.Time, rate, total int) error {
+	recs := s.records(0, total)
+	for sent := 0; sent < total; {
+		due := min(int(time.Since(start).Seconds()*float64(rate))+1, total)
+		if time.Now().Before(start) {
+			due = 0
+		}
+		if due <= sent {
+			time.Sleep(time.Until(intended(start, sent, rate)))
+			continue
+		}
+		if _, err := b.Publish(ctx, sourceTopic, recs[sent:due]); err != nil {
+			return fmt.Errorf("publish: %w", err)
+		}
+		sent = due
+	}
+	return nil
+}
+
+func intended(start time.Time, i, rate int) time.Time {
+	return start.Add(time.Duration(float64(i) / float64(rate) * 1e9))
+}
+
+// errAllRead ends the readers.
+var errAllRead = errors.New("all results read")
+
+// resultReader follows all partitions of the result topics.
+type resultReader struct {
+	b     *broker.Broker
+	start time.Time
+	rate  int
+	total int
+	warm  int // events that do not count
+	done  func(error)
+
+	group *errgroup.Group
+	hists []*hdrhistogram.Histogram
+	seen  atomic.Int64
+}
+
+func (r *resultReader) open(ctx context.Context) error {
+	r.group, ctx = errgroup.WithContext(ctx)
+	for _, topic := range []string{"scored", "alerts"} {
+		for p := range partitions {
+			reader, err := r.b.Read(ctx, topic, p, 0)
+			if err != nil {
+				return fmt.Errorf("read results: %w", err)
+			}
+			h := hdrhistogram.New(1, int64(time.Minute/time.Microsecond), 3)
+			r.hists = append(r.hists, h)
+			r.group.Go(func() error { return errors.Join(r.follow(ctx, reader, h), reader.Close()) })
+		}
+	}
+	return nil
+}
+
+func (r *resultReader) follow(ctx context.Context, reader broker.Reader, h *hdrhistogram.Histogram) error {
+	for {
+		batch, err := reader.Fetch(ctx, 4096)
+		if err != nil {
+			if errors.Is(context.Cause(ctx), errAllRead) {
+				return nil
+			}
+			return fmt.Errorf("read results: %w", err)
+		}
+		now := time.Now()
+		for i := range batch.Records {
+			n, err := sourceID(batch.Records[i].Value)
+			if err != nil {
+				return err
+			}
+			if n < r.warm {
+				continue
+			}
+			if err := h.RecordValue(max(1, now.Sub(intended(r.start, n, r.rate)).Microseconds())); err != nil {
+				return err
+			}
+		}
+		seen := r.seen.Add(int64(len(batch.Records)))
+		batch.Release()
+		if int(seen) >= r.total {
+			r.done(errAllRead)
+		}
+	}
+}
+
+func (r *resultReader) wait() (*hdrhistogram.Histogram, error) {
+	err := r.group.Wait()
+	sum := hdrhistogram.New(1, int64(time.Minute/time.Microsecond), 3)
+	for _, h := range r.hists {
+		sum.Merge(h)
+	}
+	if err == nil && int(r.seen.Load()) != r.total {
+		err = fmt.Errorf("%d results of %d events", r.seen.Load(), r.total)
+	}
+	return sum, err
+}
+
+// sourceID is the number of the event that a result was made from.
+func sourceID(result []byte) (int, error) {
+	_, rest, ok := bytes.Cut(result, []byte(`"source_id":"`))
+	end := bytes.IndexByte(rest, '"')
+	if !ok || end < 0 {
+		return 0, fmt.Errorf("result without source_id: %s", result)
+	}
+	return strconv.Atoi(string(rest[:end]))
+}

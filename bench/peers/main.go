@@ -1,0 +1,33 @@
+// Command peers compares Freshet with its ceiling and its peers, all in one run
+// on this machine, and writes the figures with a description of the host.
+//
+// It is a module of its own, so that the peers' dependencies stay out of the product's.
+package main
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"time"
+)
+
+func main() {
+	o := options{}
+	flag.StringVar(&o.root, "root", "../..", "folder of the product's module")
+	flag.StringVar(&o.out, "out", "", "folder for NAME.json and NAME.md; empty writes none")
+	flag.StringVar(&o.name, "name", "host", "name of the result files")
+	flag.StringVar(&o.work, "work", "", "folder that the sides write to; empty for the system's temporary one")
+	flag.StringVar(&o.only, "only", "abcdef", "letters of the comparisons to run")
+	flag.IntVar(&o.runs, "runs", 3, "runs of each side")
+	flag.IntVar(&o.events, "events", 400_000, "events of a run of the fast sides")
+	flag.DurationVar(&o.limit, "limit", 3*time.Second, "longest run of the slow sides")
+	flag.Parse()
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	defer stop()
+	if err := compare(ctx, o, os.Stdout); err != nil {
+		fmt.Fprintf(os.Stderr, "peers: %v\n", err)
+		os.Exit(1)
+	}
+}

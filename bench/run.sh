@@ -1,0 +1,36 @@
+#!/usr/bin/env bash
+# Builds bench/peers and runs all comparisons: one run on this machine, a few
+# minutes; it should be alone on it. Results go to bench/results/NAME.{json,md}.
+# NAME is the first argument, by default the platform's; what follows is
+# passed on (see `go run . -help` in bench/peers).
+set -euo pipefail
+cd "$(dirname "$0")/peers"
+GO=${GO:-go}
+name=${1:-$($GO env GOOS)-$($GO env GOARCH)-$(getconf _NPROCESSORS_ONLN)core}
+[ $# -gt 0 ] && shift
+
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+
+# ONNX Runtime's shared library comes in its Python package. FRESHET_ORT_LIB names another.
+cache=${XDG_CACHE_HOME:-$HOME/.cache}/freshet-bench
+ort_library() {
+	command -v python3 >/dev/null || return 0
+	if ! compgen -G "$cache/ort/onnxruntime/capi/libonnxruntime.so.*" >/dev/null; then
+		mkdir -p "$cache"
+		python3 -m pip download -q --no-deps -d "$cache" onnxruntime==1.31.1 >&2 || return 0
+		python3 -m zipfile -e "$cache"/onnxruntime-1.31.1-*.whl "$cache/ort" >&2 || return 0
+	fi
+	compgen -G "$cache/ort/onnxruntime/capi/libonnxruntime.so.*" | head -n 1
+}
+if [ -z "${FRESHET_ORT_LIB:-}" ]; then
+	FRESHET_ORT_LIB=$(ort_library)
+	export FRESHET_ORT_LIB
+fi
+if [ -n "$FRESHET_ORT_LIB" ] && command -v "$($GO env CC)" >/dev/null; then
+	CGO_ENABLED=1 $GO build -tags ort -o "$work/peers" .
+else
+	echo "bench: no C compiler or no ONNX Runtime: that comparison is left out" >&2
+	CGO_ENABLED=0 $GO build -o "$work/peers" .
+fi
+"$work/peers" -name "$name" -out ../results "$@"
