@@ -1,0 +1,51 @@
+package builtin
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/freshet-io/freshet/broker"
+	"github.com/freshet-io/freshet/errkind"
+)
+
+func TestUnknownBrokerNamesTheKnown(t *testing.T) {
+	_, err := OpenBroker(t.Context(), "kafka://localhost", BrokerOptions{})
+	if !errkind.Is(err, errkind.Unsupported) || !strings.Contains(err.Error(), "journal:") {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestUnknownModelNamesTheKnown(t *testing.T) {
+	_, err := OpenModel("model.pkl")
+	if !errkind.Is(err, errkind.Unsupported) || !strings.Contains(err.Error(), "*.onnx") {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestMissingModelIsAnError(t *testing.T) {
+	if m, err := OpenModel("none.onnx"); err == nil || m != nil {
+		t.Errorf("got %v, %v", m, err)
+	}
+}
+
+func TestJournalOfAFolderIsOpened(t *testing.T) {
+	dir := t.TempDir()
+	d, err := OpenBroker(t.Context(), "journal:"+dir, BrokerOptions{Address: "http://127.0.0.1:1"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := broker.New(d, broker.Options{})
+	owner, held, err := FindOwner(dir)
+	if err != nil || !held || owner.Address != "http://127.0.0.1:1" {
+		t.Errorf("owner %+v, held %v, %v", owner, held, err)
+	}
+	if _, err := OpenBroker(t.Context(), "journal:"+dir, BrokerOptions{}); !errkind.Is(err, errkind.Conflict) {
+		t.Errorf("opened twice: %v", err)
+	}
+	if err := b.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if _, held, err := FindOwner(dir); held || err != nil {
+		t.Errorf("held %v after Close, %v", held, err)
+	}
+}
