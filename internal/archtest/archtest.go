@@ -103,6 +103,8 @@ func (f *file) checkArrow(at token.Pos, dir string) {
 		f.fault(at, "%s imports %s, which has no place in the picture", f.dir, dir)
 	case from.path == to.path:
 		return // inside one room
+	case to.forTests && f.isTest():
+		return
 	case to.kind == suite:
 		if !f.isTest() {
 			f.fault(at, "%s imports %s outside of a test: conformance suites belong to tests", f.dir, dir)

@@ -84,6 +84,8 @@ func TestTurnedArrowsAreFaults(t *testing.T) {
 		{"an adapter not yet in any table", "broker/kafka/a.go", `package kafka; import "$/broker/journal"`, "adapter broker/kafka imports adapter"},
 		{"the command line and an adapter", "internal/cli/run.go", `package cli; import "$/broker/journal"`, "only internal/builtin"},
 		{"the list of adapters", "internal/builtin/a.go", `package builtin; import "$/broker/journal"`, ""},
+		{"the list of adapters in a test", "pipeline/a_test.go", `package pipeline; import "$/internal/builtin"`, ""},
+		{"the list of adapters below it", "pipeline/a.go", `package pipeline; import "$/internal/builtin"`, "lies above it"},
 		{"benchmarks and an adapter", "bench/journal/a.go", `package journal; import "$/broker/journal"`, ""},
 		{"a suite in a test", "broker/journal/a_test.go", `package journal; import "$/broker/brokertest"`, ""},
 		{"a suite in the product", "broker/journal/a.go", `package journal; import "$/broker/brokertest"`, "conformance suites belong to tests"},
