@@ -17,7 +17,8 @@ const (
 	plain                 // any mode, node by node
 )
 
-// pnode is a node of a perfect tree: its children lie at 2i+1 and 2i+2.
+// pnode is a node of a perfect tree: the root lies at 1, the children of i at 2i and 2i+1; the
+// node at 0 is not used.
 type pnode[T Float] struct {
 	thr  T
 	feat uint32
@@ -43,7 +44,8 @@ type xnode[T Float] struct {
 
 type tree struct {
 	layout layout
-	// node is the index of the root, leaf the number of the first leaf.
+	// node is the index of the first node, leaf the number of the first leaf; for a
+	// perfect tree, what to add to the index where a walk ends (it may wrap around).
 	node, leaf uint32
 	// target of all leaves where the forest is single.
 	target uint32
@@ -260,6 +262,7 @@ func (b *builder[T]) add(kind layout) {
 	case perfect:
 		t.node = uint32(len(f.perfect))
 		b.addPerfect()
+		t.leaf -= 1 << f.depth // walks end at 2^depth plus the leaf's place
 	case linked:
 		t.node = uint32(len(f.linked))
 		b.addLinked(t.node)
@@ -295,10 +298,14 @@ func (b *builder[T]) addLeaf(n *Node[T]) uint32 {
 // all comparisons are false and all leaves the same.
 func (b *builder[T]) addPerfect() {
 	f, s := b.f, b.s
-	inner := 1<<f.depth - 1
-	heap := make([]int, 2*inner+1)
-	heap[0] = b.queue[0]
-	for i := range inner {
+	inner := 1 << f.depth
+	heap := make([]int, 2*inner)
+	heap[1] = b.queue[0]
+	f.perfect = append(f.perfect, pnode[T]{})
+	if f.nan == nanMixed {
+		f.perfectNaN = append(f.perfectNaN, pnode[T]{})
+	}
+	for i := 1; i < inner; i++ {
 		n := &s.Nodes[heap[i]]
 		p := pnode[T]{thr: T(math.Inf(1))}
 		q := p
@@ -309,7 +316,7 @@ func (b *builder[T]) addPerfect() {
 			q = pnode[T]{thr: thr, feat: column(n.Feature, right)}
 			l, r = n.children()
 		}
-		heap[2*i+1], heap[2*i+2] = l, r
+		heap[2*i], heap[2*i+1] = l, r
 		f.perfect = append(f.perfect, p)
 		if f.nan == nanMixed {
 			f.perfectNaN = append(f.perfectNaN, q)

@@ -7,65 +7,64 @@ import "unsafe"
 // that a row is wide enough for every feature used.
 
 // right is 1 where the walk goes right: a comparison without a branch.
-func right(greater bool) uint32 {
+func right(greater bool) uintptr {
 	if greater {
 		return 1
 	}
 	return 0
 }
 
-func load[T Float](x unsafe.Pointer, feat uint32) T {
-	return *(*T)(unsafe.Add(x, uintptr(feat)*unsafe.Sizeof(T(0))))
+// step compares the feature that a node names with its threshold.
+func step[T Float](node, x unsafe.Pointer) uintptr {
+	n := (*pnode[T])(node)
+	return right(*(*T)(unsafe.Add(x, uintptr(n.feat)*unsafe.Sizeof(T(0)))) > n.thr)
 }
 
-// perfectRows walks four rows down one perfect tree; it returns leaf numbers within the tree.
-func perfectRows[T Float](nodes unsafe.Pointer, depth int, x0, x1, x2, x3 unsafe.Pointer) (a, b, c, d uint32) {
-	for range depth {
-		n0 := (*pnode[T])(unsafe.Add(nodes, uintptr(a)*unsafe.Sizeof(pnode[T]{})))
-		n1 := (*pnode[T])(unsafe.Add(nodes, uintptr(b)*unsafe.Sizeof(pnode[T]{})))
-		n2 := (*pnode[T])(unsafe.Add(nodes, uintptr(c)*unsafe.Sizeof(pnode[T]{})))
-		n3 := (*pnode[T])(unsafe.Add(nodes, uintptr(d)*unsafe.Sizeof(pnode[T]{})))
-		a = 2*a + 1 + right(load[T](x0, n0.feat) > n0.thr)
-		b = 2*b + 1 + right(load[T](x1, n1.feat) > n1.thr)
-		c = 2*c + 1 + right(load[T](x2, n2.feat) > n2.thr)
-		d = 2*d + 1 + right(load[T](x3, n3.feat) > n3.thr)
+// perfectRows walks four rows down one perfect tree; it returns where the walks end: 2^depth plus
+// the leaf's place in the tree.
+func perfectRows[T Float](nodes unsafe.Pointer, depth int, x0, x1, x2, x3 unsafe.Pointer) (_, _, _, _ uint32) {
+	size := unsafe.Sizeof(pnode[T]{})
+	a, b, c, d := uintptr(1), uintptr(1), uintptr(1), uintptr(1)
+	for ; depth > 0; depth-- {
+		a = 2*a + step[T](unsafe.Add(nodes, a*size), x0)
+		b = 2*b + step[T](unsafe.Add(nodes, b*size), x1)
+		c = 2*c + step[T](unsafe.Add(nodes, c*size), x2)
+		d = 2*d + step[T](unsafe.Add(nodes, d*size), x3)
 	}
-	inner := uint32(1)<<depth - 1
-	return a - inner, b - inner, c - inner, d - inner
+	return uint32(a), uint32(b), uint32(c), uint32(d)
 }
 
 // perfectTrees walks one row down four perfect trees.
-func perfectTrees[T Float](t0, t1, t2, t3 unsafe.Pointer, depth int, x unsafe.Pointer) (a, b, c, d uint32) {
-	for range depth {
-		n0 := (*pnode[T])(unsafe.Add(t0, uintptr(a)*unsafe.Sizeof(pnode[T]{})))
-		n1 := (*pnode[T])(unsafe.Add(t1, uintptr(b)*unsafe.Sizeof(pnode[T]{})))
-		n2 := (*pnode[T])(unsafe.Add(t2, uintptr(c)*unsafe.Sizeof(pnode[T]{})))
-		n3 := (*pnode[T])(unsafe.Add(t3, uintptr(d)*unsafe.Sizeof(pnode[T]{})))
-		a = 2*a + 1 + right(load[T](x, n0.feat) > n0.thr)
-		b = 2*b + 1 + right(load[T](x, n1.feat) > n1.thr)
-		c = 2*c + 1 + right(load[T](x, n2.feat) > n2.thr)
-		d = 2*d + 1 + right(load[T](x, n3.feat) > n3.thr)
+func perfectTrees[T Float](t0, t1, t2, t3 unsafe.Pointer, depth int, x unsafe.Pointer) (_, _, _, _ uint32) {
+	size := unsafe.Sizeof(pnode[T]{})
+	a, b, c, d := uintptr(1), uintptr(1), uintptr(1), uintptr(1)
+	for ; depth > 0; depth-- {
+		a = 2*a + step[T](unsafe.Add(t0, a*size), x)
+		b = 2*b + step[T](unsafe.Add(t1, b*size), x)
+		c = 2*c + step[T](unsafe.Add(t2, c*size), x)
+		d = 2*d + step[T](unsafe.Add(t3, d*size), x)
 	}
-	inner := uint32(1)<<depth - 1
-	return a - inner, b - inner, c - inner, d - inner
+	return uint32(a), uint32(b), uint32(c), uint32(d)
 }
 
 // linkedWalks walks four (tree, row) pairs until all are at their leaves; it returns node indexes.
 func linkedWalks[T Float](nodes unsafe.Pointer, a, b, c, d uint32, x0, x1, x2, x3 unsafe.Pointer) (uint32, uint32, uint32, uint32) {
 	for {
-		n0 := (*lnode[T])(unsafe.Add(nodes, uintptr(a)*unsafe.Sizeof(lnode[T]{})))
-		n1 := (*lnode[T])(unsafe.Add(nodes, uintptr(b)*unsafe.Sizeof(lnode[T]{})))
-		n2 := (*lnode[T])(unsafe.Add(nodes, uintptr(c)*unsafe.Sizeof(lnode[T]{})))
-		n3 := (*lnode[T])(unsafe.Add(nodes, uintptr(d)*unsafe.Sizeof(lnode[T]{})))
-		e := n0.left + right(load[T](x0, n0.feat) > n0.thr)
-		f := n1.left + right(load[T](x1, n1.feat) > n1.thr)
-		g := n2.left + right(load[T](x2, n2.feat) > n2.thr)
-		h := n3.left + right(load[T](x3, n3.feat) > n3.thr)
+		e := next[T](nodes, a, x0)
+		f := next[T](nodes, b, x1)
+		g := next[T](nodes, c, x2)
+		h := next[T](nodes, d, x3)
 		if (a^e)|(b^f)|(c^g)|(d^h) == 0 {
 			return a, b, c, d
 		}
 		a, b, c, d = e, f, g, h
 	}
+}
+
+// next is the child of node i that x belongs to, or i itself if it is a leaf.
+func next[T Float](nodes unsafe.Pointer, i uint32, x unsafe.Pointer) uint32 {
+	n := (*lnode[T])(unsafe.Add(nodes, uintptr(i)*unsafe.Sizeof(lnode[T]{})))
+	return n.left + uint32(right(*(*T)(unsafe.Add(x, uintptr(n.feat)*unsafe.Sizeof(T(0)))) > n.thr))
 }
 
 // walk follows a plain tree from its root and returns the leaf's number.
