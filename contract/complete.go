@@ -2,8 +2,10 @@ package contract
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"regexp"
+	"slices"
 	"strings"
 
 	"github.com/santhosh-tekuri/jsonschema/v6"
@@ -72,7 +74,7 @@ func (c *compiler) definitions() []string {
 	return names
 }
 
-// innermost follows the first cause of an error to its end. Where branches of
+// innermost follows the first cause of an error, by its place in the value, to the end. Where branches of
 // anyOf and oneOf all fail, the choice itself is the message.
 func innermost(e *jsonschema.ValidationError) *jsonschema.ValidationError {
 	for len(e.Causes) > 0 {
@@ -82,7 +84,9 @@ func innermost(e *jsonschema.ValidationError) *jsonschema.ValidationError {
 				return e
 			}
 		}
-		e = e.Causes[0]
+		e = slices.MinFunc(e.Causes, func(a, b *jsonschema.ValidationError) int { // the library goes through maps
+			return cmp.Or(slices.Compare(a.InstanceLocation, b.InstanceLocation), strings.Compare(a.SchemaURL, b.SchemaURL))
+		})
 	}
 	return e
 }

@@ -63,7 +63,12 @@ type fault struct {
 func (f *fault) error() error {
 	var sb strings.Builder
 	sb.WriteString("decode event: ")
+	const outer, inner = 12, 4 // how much of a long path is shown
 	for i := len(f.path) - 1; i >= 0; i-- {
+		if i == len(f.path)-1-outer && i > inner {
+			sb.WriteString("…")
+			i = inner
+		}
 		if seg := f.path[i]; i == len(f.path)-1 {
 			sb.WriteString(strings.TrimPrefix(seg, "."))
 		} else {

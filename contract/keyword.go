@@ -136,6 +136,20 @@ func (c *compiler) checkKeywords(v any, pointer string) error {
 		}
 		child := at(pointer, k)
 		switch k {
+		case "type":
+			list, ok := m[k].([]any)
+			if !ok {
+				list = []any{m[k]}
+			}
+			for _, x := range list {
+				if name, ok := x.(string); ok && !slices.Contains(typeNames[:], name) {
+					return c.errorf(child, "%q is not a type%s; the types are %s", name, didYouMean(name, typeNames[:]), strings.Join(typeNames[:], ", "))
+				}
+			}
+		case "$ref":
+			if s, ok := m[k].(string); ok && !strings.HasPrefix(s, "#") && !c.identified() {
+				return c.errorf(child, "%w", &remoteError{s})
+			}
 		case "$schema":
 			if s, ok := m[k].(string); ok && strings.TrimSuffix(s, "#") != draft {
 				return c.errorf(child, "is %q, expected %q", s, draft)
@@ -169,6 +183,16 @@ func (c *compiler) checkKeywords(v any, pointer string) error {
 		}
 	}
 	return nil
+}
+
+// identified reports whether some schema here has a URL, which a reference may then name.
+func (c *compiler) identified() bool {
+	for p := range c.places {
+		if strings.HasSuffix(p, "/$id") {
+			return true
+		}
+	}
+	return false
 }
 
 func keysOf[V any](m map[string]V) []string {

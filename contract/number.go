@@ -108,7 +108,7 @@ func (s *scanner) number(i int) int {
 }
 
 func (s *scanner) outOfRange(start, end int) int {
-	return s.fail(ReasonInvalidJSON, start, fmt.Sprintf("number %s is beyond double precision, an exponent of %d or %d characters",
+	return s.fail(ReasonInvalidJSON, start, fmt.Sprintf("number %s is larger than a double holds, or its exponent beyond %d, or longer than %d characters",
 		shorten(s.b[start:end]), maxExponent, maxNumberBytes))
 }
 

@@ -2,6 +2,7 @@ package contract
 
 import (
 	"encoding/json"
+	"fmt"
 	"math"
 	"net/url"
 	"slices"
@@ -83,12 +84,23 @@ type property struct {
 
 // enumeration is a closed list of scalars.
 type enumeration struct {
-	strings  []string
-	set      map[string]struct{} // the strings, where they are many
-	numbers  []*limit
-	null     bool
-	yes, no  bool
-	expected string // for messages
+	strings []string
+	set     map[string]struct{} // the strings, where they are many
+	numbers []*limit
+	null    bool
+	yes, no bool
+	shown   []string // for messages
+}
+
+func (e *enumeration) expected() string {
+	const most = 8
+	switch n := len(e.shown); {
+	case n == 1:
+		return e.shown[0]
+	case n > most:
+		return "one of " + strings.Join(e.shown[:most], ", ") + fmt.Sprintf(" and %d more", n-most)
+	}
+	return "one of " + strings.Join(e.shown, ", ")
 }
 
 func (e *enumeration) hasString(s string) bool {
@@ -338,7 +350,7 @@ func (c *compiler) nullable(list []any, pointer string) (*node, error) {
 		for _, e := range other.enums {
 			with := *e
 			with.null = true
-			with.expected += ", null"
+			with.shown = append(slices.Clone(e.shown), "null")
 			n.enums = append(n.enums, &with)
 		}
 		return &n, nil
@@ -357,7 +369,6 @@ func (c *compiler) enums(n *node, m map[string]any, pointer string) error {
 next:
 	for _, list := range lists {
 		e := &enumeration{}
-		var shown []string
 		for _, v := range list {
 			switch v := v.(type) {
 			case nil:
@@ -378,14 +389,10 @@ next:
 				}
 				continue next
 			}
-			if text, err := json.Marshal(v); err == nil && len(shown) < 8 {
-				shown = append(shown, string(text))
+			if text, err := json.Marshal(v); err == nil {
+				e.shown = append(e.shown, shorten(string(text)))
 			}
 		}
-		if len(list) > len(shown) {
-			shown = append(shown, "…")
-		}
-		e.expected = strings.Join(shown, ", ")
 		if len(e.strings) > 8 {
 			e.set = map[string]struct{}{}
 			for _, s := range e.strings {

@@ -293,7 +293,7 @@ func (d *Decoder) checkText(n *node, v string, length, i int) int {
 		return d.fail(ReasonSchema, i, fmt.Sprintf("%q does not match the pattern %s", shorten(v), n.pattern.text))
 	}
 	if n.isFormat != nil && !n.isFormat(v) {
-		return d.fail(ReasonSchema, i, fmt.Sprintf("%q is not a %s", shorten(v), n.format))
+		return d.fail(ReasonSchema, i, fmt.Sprintf("%q is not of the format %s", shorten(v), n.format))
 	}
 	return i
 }
@@ -384,9 +384,12 @@ func (d *Decoder) badNumber(i int, expected string, l *limit) int {
 }
 
 func (d *Decoder) notListed(i int, found string, e *enumeration) int {
-	return d.fail(ReasonSchema, i, fmt.Sprintf("%s, expected one of %s", found, e.expected))
+	return d.fail(ReasonSchema, i, fmt.Sprintf("%s, expected %s", found, e.expected()))
 }
 
 func (d *Decoder) wrongType(p *plan, i int, found string) int {
+	if p.never() {
+		return d.fail(ReasonSchema, i, found+", and no value is allowed here")
+	}
 	return d.fail(ReasonSchema, i, found+", expected "+p.types.String())
 }
