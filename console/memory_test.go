@@ -23,6 +23,7 @@ type memory struct {
 	refuse  error         // what Publish returns, where it is set
 	block   chan struct{} // what Publish waits for, where it is set
 	entered chan struct{} // told when Publish begins to wait
+	opened  int           // readers so far
 	readers int           // open ones
 }
 
@@ -39,7 +40,7 @@ type memoryPartition struct {
 func newMemory(topics map[string]int) *memory {
 	m := &memory{changed: make(chan struct{}), topics: map[string]*memoryTopic{}, entered: make(chan struct{}, 16)}
 	for name, n := range topics {
-		m.topics[name] = &memoryTopic{parts: make([]memoryPartition, n), ids: map[string]bool{}}
+		m.topics[name] = &memoryTopic{parts: slices.Repeat([]memoryPartition{{committed: -1}}, n), ids: map[string]bool{}}
 	}
 	return m
 }
@@ -114,11 +115,14 @@ func (m *memory) Describe(_ context.Context, topic, group string) (broker.Topic,
 	}
 	out := broker.Topic{Config: broker.TopicConfig{Name: topic, Partitions: len(t.parts), Retention: time.Hour}}
 	for _, p := range t.parts {
-		s := broker.PartitionState{Start: p.start, End: p.end(), Bytes: 100, Committed: -1}
+		s := broker.PartitionState{Start: p.start, End: p.end(), Committed: -1}
+		for i := range p.recs {
+			s.Bytes += int64(p.recs[i].Size())
+		}
 		if group != "" {
 			s.Committed = p.committed
-			if p.committed < s.End {
-				s.OldestTime = p.recs[p.committed-p.start].Time
+			if next := max(p.committed, p.start); next < s.End {
+				s.OldestTime = p.recs[next-p.start].Time
 			}
 		}
 		out.Partitions = append(out.Partitions, s)
@@ -161,6 +165,8 @@ func (m *memory) Read(_ context.Context, topic string, p int, from int64) (broke
 	defer m.mu.Unlock()
 	t, err := m.topic(topic)
 	m.readers++
+	m.opened++
+	m.notify()
 	return &memoryReader{m, t, p, from}, err
 }
 
