@@ -114,3 +114,12 @@ func (s *Snapshot) Merge(o Snapshot) {
 	s.Sum += o.Sum
 	s.Max = max(s.Max, o.Max)
 }
+
+// Sub takes the values of an earlier snapshot of the same histogram away. Max stays.
+func (s *Snapshot) Sub(earlier Snapshot) {
+	for i, c := range earlier.counts {
+		s.counts[i] -= c
+	}
+	s.Count -= earlier.Count
+	s.Sum -= earlier.Sum
+}

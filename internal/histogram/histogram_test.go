@@ -48,3 +48,15 @@ func TestQuantilesAreWithinABucketOfTheExactOnes(t *testing.T) {
 		t.Errorf("AtMost = %d", got)
 	}
 }
+
+func TestDifferenceOfSnapshotsHoldsWhatCameBetween(t *testing.T) {
+	var h Histogram
+	h.RecordN(1000, 50)
+	before := h.Snapshot()
+	h.RecordN(8, 10)
+	after := h.Snapshot()
+	after.Sub(before)
+	if after.Count != 10 || after.Sum != 80 || after.Quantile(0.99) != 8 {
+		t.Errorf("count %d, sum %d, p99 %d", after.Count, after.Sum, after.Quantile(0.99))
+	}
+}

@@ -1,0 +1,421 @@
+package cli
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"log/slog"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/freshet-io/freshet/bench/workload"
+	"github.com/freshet-io/freshet/broker"
+	"github.com/freshet-io/freshet/errkind"
+	cardfraud "github.com/freshet-io/freshet/examples/card-fraud"
+	"github.com/freshet-io/freshet/pipeline"
+)
+
+type demoFlags struct {
+	duration  time.Duration
+	rate      float64
+	seed      uint64
+	history   int
+	customers int
+}
+
+// corruptOneIn is how rarely the demo damages a payment, so that dead letters are seen.
+const corruptOneIn = 1000
+
+// alertTopic is the example's topic of alarming payments.
+const alertTopic = "fraud-alerts"
+
+func (a *app) demoCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:     "demo",
+		Short:   "Show Freshet at work on generated events",
+		Example: "  freshet demo card-fraud",
+		Args:    cobra.NoArgs,
+		RunE:    func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	var f demoFlags
+	card := &cobra.Command{
+		Use:   "card-fraud",
+		Short: "Score generated card payments for fraud, live",
+		Long: `Score generated card payments for fraud, live.
+
+The payments follow the simulator of the Fraud Detection Handbook. First a history
+of simulated days is processed as fast as it goes, so that windows of 30 days have
+something in them; then payments arrive at a steady rate and the freshness of their
+scores is measured. One payment in 1,000 is damaged on purpose and becomes a dead
+letter. Topics, state and the example's files stay in the data folder, for you to
+look at; a folder that holds something already is left alone and a new one is used.`,
+		Example: `  freshet demo card-fraud
+  freshet demo card-fraud --duration 1m --rate 20000`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error { return a.demo(cmd.Context(), f) },
+	}
+	p := card.Flags()
+	p.DurationVar(&f.duration, "duration", 20*time.Second, "how long payments arrive live, after the history")
+	p.Float64Var(&f.rate, "rate", 5000, "live payments a second")
+	p.Uint64Var(&f.seed, "seed", 1, "seed of the generator")
+	p.IntVar(&f.history, "history", 30, "simulated days processed before")
+	p.IntVar(&f.customers, "customers", 5000, "simulated customers, with two terminals for each")
+	cmd.AddCommand(card)
+	return cmd
+}
+
+// demo is one run of the demo.
+type demo struct {
+	*app
+	flags demoFlags
+	dir   string // data folder
+	file  string // pipeline file
+	topic string
+	b     *broker.Broker
+	p     *pipeline.Pipeline
+	gen   *workload.Generator
+	dice  *rand.Rand
+
+	mu sync.Mutex
+	demoState
+	frauds []uint64 // bit set by payment id
+}
+
+func (a *app) demo(ctx context.Context, f demoFlags) (err error) {
+	switch {
+	case f.duration <= 0:
+		return usagef("--duration %s: expected longer than nothing", f.duration)
+	case !(f.rate > 0) || f.rate > 1e7:
+		return usagef("--rate %v: expected more than 0 payments a second, at most 10,000,000", f.rate)
+	case f.history < 0:
+		return usagef("--history %d: expected 0 days or more", f.history)
+	}
+	d := &demo{app: a, flags: f, dice: rand.New(rand.NewPCG(f.seed, 1))}
+	if d.gen, err = workload.NewCardFraud(workload.CardFraud{Seed: f.seed, Customers: f.customers, Terminals: 2 * f.customers}); err != nil {
+		return errkind.With(errkind.Config, err)
+	}
+	if err := d.prepare(); err != nil {
+		return err
+	}
+	// The log would tear the live view apart; what matters of it ends the demo as an error.
+	a.log = slog.New(slog.NewTextHandler(a.Stderr, &slog.HandlerOptions{Level: slog.LevelError}))
+	plan, faults := a.plan(d.file)
+	if err := pipeline.Error(faults); err != nil {
+		return err
+	}
+	a.data = d.dir
+	if d.b, err = a.ownBroker(ctx, ""); err != nil {
+		return errors.Join(err, plan.Close())
+	}
+	defer func() { err = errors.Join(err, d.b.Close()) }()
+	d.topic = plan.Spec.Source.Topic
+	if d.p, err = pipeline.New(plan, pipeline.Deps{Broker: d.b, Logger: a.log}); err != nil {
+		return errors.Join(err, plan.Close())
+	}
+	if err := d.run(ctx, plan.Spec); err != nil {
+		return err
+	}
+	return d.summary()
+}
+
+// prepare chooses a folder and lays the example's files into it.
+func (d *demo) prepare() error {
+	for n := 1; ; n++ {
+		d.dir = d.data
+		if n > 1 {
+			d.dir = fmt.Sprintf("%s-%d", filepath.Clean(d.data), n)
+		}
+		entries, err := os.ReadDir(d.dir)
+		if errors.Is(err, fs.ErrNotExist) || err == nil && len(entries) == 0 {
+			break
+		}
+		if err != nil {
+			return errkind.Errorf(errkind.Config, "use data folder: %w; choose another with --data", err)
+		}
+	}
+	example := filepath.Join(d.dir, "example")
+	d.file = filepath.Join(example, "pipeline.yaml")
+	err := fs.WalkDir(cardfraud.Files, ".", func(path string, e fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		to := filepath.Join(example, filepath.FromSlash(path))
+		if e.IsDir() {
+			return os.MkdirAll(to, 0o755)
+		}
+		data, err := cardfraud.Files.ReadFile(path)
+		if err != nil {
+			return err
+		}
+		return os.WriteFile(to, data, 0o644)
+	})
+	if err != nil {
+		return fmt.Errorf("write the example: %w", err)
+	}
+	return nil
+}
+
+// run feeds the pipeline, shows it, and stops it: the source first.
+func (d *demo) run(ctx context.Context, spec *pipeline.Spec) error {
+	hard := context.WithoutCancel(ctx)
+	if _, err := d.b.Ensure(ctx, broker.TopicConfig{Name: d.topic, Partitions: spec.Source.Partitions, DedupWindow: pipeline.DedupWindow}); err != nil {
+		return errors.Join(err, d.p.Close())
+	}
+	feeding, stopFeeding := context.WithCancel(ctx)
+	running, stopRunning := context.WithCancel(hard)
+	watching, stopWatching := context.WithCancel(hard)
+	defer stopFeeding()
+	defer stopRunning()
+	defer stopWatching()
+
+	ended := make(chan error, 1)
+	go func() {
+		err := d.p.Run(running, pipeline.RunOptions{})
+		stopFeeding()
+		ended <- err
+	}()
+	var watchers sync.WaitGroup
+	watchers.Go(func() { d.watchAlerts(watching) })
+	watchers.Go(func() { d.show(watching) })
+
+	ferr := d.feed(feeding, spec.Source.Partitions)
+	// Drain: what was sent is scored before the pipeline stops.
+	d.phase("draining")
+	derr := d.awaitProcessed(hard, ended)
+	stopRunning()
+	rerr := <-ended
+	d.awaitAlerts(hard)
+	stopWatching()
+	watchers.Wait()
+	if rerr != nil {
+		return rerr
+	}
+	return errors.Join(ferr, derr)
+}
+
+// feed sends the history flat out and then the live payments at their rate.
+func (d *demo) feed(ctx context.Context, partitions int) error {
+	s := newSender(context.WithoutCancel(ctx), d.b, d.topic, partitions)
+	err := d.history(ctx, s)
+	if err == nil {
+		err = d.live(ctx, s)
+	}
+	if ferr := s.finish(); ferr != nil {
+		err = ferr
+	}
+	d.mu.Lock()
+	d.sent = s.stored.Load()
+	d.mu.Unlock()
+	if errors.Is(err, context.Canceled) {
+		return nil // Ctrl-C: what was sent is drained and summed up
+	}
+	return err
+}
+
+func (d *demo) history(ctx context.Context, s *sender) error {
+	if d.flags.history == 0 {
+		return nil
+	}
+	d.phase(fmt.Sprintf("history: %d simulated days", d.flags.history))
+	end := int64(0)
+	for {
+		p, err := d.send(ctx, s)
+		if err != nil {
+			return err
+		}
+		if end == 0 {
+			end = p.Time - p.Time%86400 + int64(d.flags.history)*86400
+		}
+		if p.Time >= end {
+			break
+		}
+	}
+	// The live part is measured by itself: it begins when the history is done.
+	for {
+		if p := s.stored.Load() + s.duplicates.Load(); p >= d.generatedCount() && d.p.Ready() {
+			if lag, err := d.p.Lag(ctx); err == nil && lag.Records == 0 {
+				break
+			}
+		}
+		if !wait(ctx, 20*time.Millisecond) {
+			return ctx.Err()
+		}
+	}
+	return nil
+}
+
+func (d *demo) generatedCount() int64 {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.generated
+}
+
+func (d *demo) live(ctx context.Context, s *sender) error {
+	d.mu.Lock()
+	d.liveSince = d.Now()
+	d.before = d.p.Stats().SinceArrival
+	d.mu.Unlock()
+	d.phase(fmt.Sprintf("live: %s payments/s", group(int64(d.flags.rate))))
+	pace := pacer{rate: d.flags.rate, start: d.Now()}
+	for end := pace.start.Add(d.flags.duration); ; {
+		now := d.Now()
+		if !now.Before(end) {
+			return nil
+		}
+		if pause := pace.due(now); pause > 0 {
+			if now.Add(pause).After(end) {
+				return nil
+			}
+			if !wait(ctx, pause) {
+				return ctx.Err()
+			}
+		}
+		if _, err := d.send(ctx, s); err != nil {
+			return err
+		}
+	}
+}
+
+// send generates and sends one payment; one in corruptOneIn is damaged.
+func (d *demo) send(ctx context.Context, s *sender) (p workload.Payment, err error) {
+	if ctx.Err() != nil {
+		return p, ctx.Err()
+	}
+	if !d.gen.Next(&p) {
+		return p, io.EOF
+	}
+	var buf [256]byte
+	value := p.AppendJSON(buf[:0])
+	var ids [40]byte
+	id := appendPaymentField(ids[:0], &p, "transaction_id")
+	key := appendPaymentField(ids[len(id):len(id)], &p, "customer_id")
+	damaged := d.dice.IntN(corruptOneIn) == 0
+	if damaged {
+		value = damage(value, d.dice.IntN(len(damages)))
+	}
+	d.mu.Lock()
+	d.generated++
+	d.simulated = p.Time
+	if damaged {
+		d.damaged++
+	} else if p.Fraud() {
+		for int(p.ID/64) >= len(d.frauds) {
+			d.frauds = append(d.frauds, 0)
+		}
+		d.frauds[p.ID/64] |= 1 << (p.ID % 64)
+		d.fraudCount++
+	}
+	d.mu.Unlock()
+	return p, s.add(id, key, value)
+}
+
+// awaitProcessed waits until the group has processed everything that was sent.
+func (d *demo) awaitProcessed(ctx context.Context, ended chan error) error {
+	for {
+		if len(ended) > 0 {
+			return nil // the pipeline ended by itself, with its own error
+		}
+		if d.p.Ready() {
+			lag, err := d.p.Lag(ctx)
+			if err != nil || lag.Records == 0 {
+				return err
+			}
+		}
+		if !wait(ctx, 10*time.Millisecond) {
+			return ctx.Err()
+		}
+	}
+}
+
+// alert is what the demo shows of a result.
+type alert struct {
+	SourceID string  `json:"source_id"`
+	Time     string  `json:"time"`
+	Score    float64 `json:"score"`
+}
+
+// watchAlerts reads the alerts as any consumer would.
+func (d *demo) watchAlerts(ctx context.Context) {
+	for !d.p.Ready() {
+		if !wait(ctx, 10*time.Millisecond) {
+			return
+		}
+	}
+	t, err := d.b.Describe(ctx, alertTopic, "")
+	if err != nil {
+		return
+	}
+	var wg sync.WaitGroup
+	for i := range t.Partitions {
+		wg.Go(func() {
+			r, err := d.b.Read(ctx, alertTopic, i, 0)
+			if err != nil {
+				return
+			}
+			defer r.Close()
+			for {
+				b, err := r.Fetch(ctx, fetchRecords)
+				if err != nil {
+					return
+				}
+				for j := range b.Records {
+					var al alert
+					if json.Unmarshal(b.Records[j].Value, &al) == nil {
+						d.seeAlert(al)
+					}
+				}
+				b.Release()
+			}
+		})
+	}
+	wg.Wait()
+}
+
+// awaitAlerts waits until the last alerts have been read, so that the summary counts them.
+func (d *demo) awaitAlerts(ctx context.Context) {
+	for range 200 {
+		t, err := d.b.Describe(ctx, alertTopic, "")
+		if err != nil {
+			return
+		}
+		var n int64
+		for _, p := range t.Partitions {
+			n += p.End
+		}
+		d.mu.Lock()
+		seen := d.alerts
+		d.mu.Unlock()
+		if seen >= n || !wait(ctx, 10*time.Millisecond) {
+			return
+		}
+	}
+}
+
+func (d *demo) seeAlert(al alert) {
+	var id int64
+	_, err := fmt.Sscan(al.SourceID, &id)
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.alerts++
+	if err == nil && id >= 0 && int(id/64) < len(d.frauds) && d.frauds[id/64]&(1<<(id%64)) != 0 {
+		d.trueAlerts++
+	}
+	d.last = append(d.last, al)
+	if len(d.last) > shownAlerts {
+		d.last = d.last[1:]
+	}
+}
+
+func (d *demo) phase(name string) {
+	d.mu.Lock()
+	d.phaseName = name
+	d.mu.Unlock()
+}

@@ -1,0 +1,80 @@
+package cli
+
+import (
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"github.com/freshet-io/freshet/errkind"
+	"github.com/freshet-io/freshet/internal/builtin"
+	"github.com/freshet-io/freshet/pipeline"
+)
+
+func (a *app) lintCommand() *cobra.Command {
+	var output string
+	cmd := &cobra.Command{
+		Use:   "lint PIPELINE...",
+		Short: "Check pipeline files with their contracts, tables and models",
+		Long: `Check pipeline files, and whether they fit their contracts, tables and models.
+Nothing is run. Every fault is shown with file, line, column, what was expected and
+what to do. The exit code is 2 when there is a fault.`,
+		Example: `  freshet lint pipeline.yaml
+  freshet lint --output json pipelines/*.yaml`,
+		Args: cobra.MinimumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error { return a.lint(args, output) },
+	}
+	outputFlag(cmd.Flags(), &output, "text", "json")
+	return cmd
+}
+
+func (a *app) lint(files []string, output string) error {
+	if err := checkOutput(output, "text", "json"); err != nil {
+		return err
+	}
+	all := []pipeline.Fault{}
+	for _, file := range files {
+		plan, faults := a.plan(file)
+		if plan != nil {
+			if err := plan.Close(); err != nil {
+				return fmt.Errorf("close the model of %s: %w", file, err)
+			}
+		}
+		all = append(all, faults...)
+		if output == "text" && len(faults) == 0 {
+			fmt.Fprintf(a.Stdout, "%s: ok\n", file)
+		}
+	}
+	if output == "json" {
+		if err := writeJSON(a.Stdout, all); err != nil {
+			return err
+		}
+	} else {
+		a.printFaults(all)
+	}
+	if len(all) > 0 {
+		return silent{errkind.New(errkind.Config, "the pipelines have faults")}
+	}
+	return nil
+}
+
+func (a *app) printFaults(faults []pipeline.Fault) {
+	for _, f := range faults {
+		place := f.File
+		if f.Line > 0 {
+			place = fmt.Sprintf("%s:%d:%d", f.File, f.Line, f.Column)
+		}
+		fmt.Fprintf(a.Stdout, "%s: %s\n", place, f.Message)
+		if f.Remedy != "" {
+			fmt.Fprintf(a.Stdout, "    %s\n", f.Remedy)
+		}
+	}
+}
+
+// plan loads a pipeline file and fits it to its contract, tables and model.
+func (a *app) plan(file string) (*pipeline.Plan, []pipeline.Fault) {
+	spec, faults := pipeline.Load(file, a.lookupEnv)
+	if len(faults) > 0 {
+		return nil, faults
+	}
+	return pipeline.MakePlan(spec, builtin.OpenModel)
+}

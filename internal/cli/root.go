@@ -1,0 +1,176 @@
+package cli
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"github.com/freshet-io/freshet/errkind"
+)
+
+// app is one run of the command line: the process and the global flags.
+type app struct {
+	Process
+	data      string
+	logLevel  string
+	logFormat string
+	log       *slog.Logger
+	// started is set when cobra has accepted the arguments: an error without a
+	// kind from before that is one of usage.
+	started bool
+}
+
+// Main runs the command line and returns the exit code.
+func Main(p Process) int {
+	a := &app{Process: p}
+	ctx, stop := a.drainContext(context.Background())
+	defer stop()
+	root := a.root()
+	root.SetArgs(p.Args)
+	err := root.ExecuteContext(ctx)
+	if err != nil && !a.started && errkind.Of(err) == errkind.Unknown {
+		err = usagef("%w; see freshet --help", err)
+	}
+	if err != nil && !isSilent(err) {
+		fmt.Fprintf(p.Stderr, "freshet: %s\n", err)
+	}
+	return exitCode(err)
+}
+
+// silent marks an error whose account the command has already printed.
+type silent struct{ error }
+
+func (s silent) Unwrap() error { return s.error }
+
+func isSilent(err error) bool {
+	_, ok := err.(silent)
+	return ok
+}
+
+func (a *app) root() *cobra.Command {
+	root := &cobra.Command{
+		Use:   "freshet",
+		Short: "Machine-learning inference on event streams, inside a freshness objective",
+		Long: `Freshet runs machine-learning inference on event streams inside a freshness objective.
+
+A pipeline is one YAML file: events of a topic are validated by a contract,
+enriched with features, scored by a model and routed to topics. Topics live in
+a durable journal in the data folder; there is no service to install.
+
+` + exitHelp,
+		Example: `  freshet demo card-fraud
+  freshet lint pipeline.yaml
+  freshet produce --pipeline pipeline.yaml events.jsonl
+  freshet run pipeline.yaml --until-idle
+  freshet consume scored-transactions`,
+		Args:              cobra.NoArgs,
+		SilenceErrors:     true,
+		SilenceUsage:      true,
+		DisableAutoGenTag: true,
+		RunE:              func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error { return a.start(cmd) },
+	}
+	root.SetIn(a.Stdin)
+	root.SetOut(a.Stdout)
+	root.SetErr(a.Stderr)
+	f := root.PersistentFlags()
+	f.StringVar(&a.data, "data", "freshet-data", "folder of the embedded journal: topics, positions and state")
+	f.StringVar(&a.logLevel, "log-level", "info", "least level to log: debug, info, warn or error")
+	f.StringVar(&a.logFormat, "log-format", "text", "format of the log on standard error: text or json")
+	root.AddCommand(
+		a.demoCommand(), a.runCommand(), a.lintCommand(), a.testCommand(),
+		a.produceCommand(), a.consumeCommand(), a.topicsCommand(),
+		a.brokerCommand(), a.journalCommand(), a.versionCommand(),
+	)
+	return root
+}
+
+// start runs before every command, once its arguments are known to be well formed.
+func (a *app) start(cmd *cobra.Command) error {
+	var level slog.Level
+	switch a.logLevel {
+	case "debug", "info", "warn", "error":
+		if err := level.UnmarshalText([]byte(a.logLevel)); err != nil {
+			return err
+		}
+	default:
+		return usagef("--log-level %q: expected debug, info, warn or error", a.logLevel)
+	}
+	options := &slog.HandlerOptions{Level: level}
+	switch a.logFormat {
+	case "text":
+		a.log = slog.New(slog.NewTextHandler(a.Stderr, options))
+	case "json":
+		a.log = slog.New(slog.NewJSONHandler(a.Stderr, options))
+	default:
+		return usagef("--log-format %q: expected text or json", a.logFormat)
+	}
+	if a.data == "" {
+		return usagef("--data: the folder has no name")
+	}
+	a.started = true
+	return nil
+}
+
+// lookupEnv is Env for commands; without one there are no variables.
+func (a *app) lookupEnv(name string) (string, bool) {
+	if a.Env == nil {
+		return "", false
+	}
+	return a.Env(name)
+}
+
+// outputFlag adds --output; the first choice is the default.
+func outputFlag(f *pflag.FlagSet, to *string, choices ...string) {
+	f.StringVarP(to, "output", "o", choices[0], "output: "+strings.Join(choices, ", "))
+}
+
+func checkOutput(value string, choices ...string) error {
+	for _, c := range choices {
+		if value == c {
+			return nil
+		}
+	}
+	return usagef("--output %q: expected %s", value, strings.Join(choices, " or "))
+}
+
+// writeJSON writes v as one line of JSON.
+func writeJSON(w io.Writer, v any) error {
+	enc := json.NewEncoder(w)
+	enc.SetEscapeHTML(false)
+	if err := enc.Encode(v); err != nil {
+		return fmt.Errorf("write output: %w", err)
+	}
+	return nil
+}
+
+// openInput opens a file that the user named; "-" is standard input.
+func (a *app) openInput(name string) (io.ReadCloser, int64, error) {
+	if name == "-" {
+		return io.NopCloser(a.Stdin), -1, nil
+	}
+	f, err := os.Open(name)
+	if err != nil {
+		return nil, 0, usagef("read input: %w", err)
+	}
+	st, err := f.Stat()
+	if err != nil {
+		f.Close()
+		return nil, 0, fmt.Errorf("read input: %w", err)
+	}
+	if st.IsDir() {
+		f.Close()
+		return nil, 0, usagef("read input: %s is a folder, expected a file of JSON lines or CSV", name)
+	}
+	if !st.Mode().IsRegular() {
+		return f, -1, nil
+	}
+	return f, st.Size(), nil
+}

@@ -1,0 +1,184 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/spf13/cobra"
+
+	"github.com/freshet-io/freshet/broker"
+	"github.com/freshet-io/freshet/console"
+	"github.com/freshet-io/freshet/errkind"
+	"github.com/freshet-io/freshet/pipeline"
+)
+
+type runFlags struct {
+	listenFlags
+	untilIdle bool
+	output    string
+}
+
+// runSummary is what a run did.
+type runSummary struct {
+	Pipeline    string             `json:"pipeline"`
+	Events      uint64             `json:"events"`
+	Predictions uint64             `json:"predictions"`
+	DeadLetters map[string]uint64  `json:"dead_letters"`
+	Routes      map[string]uint64  `json:"routes"`
+	Seconds     float64            `json:"seconds"`
+	PerSecond   float64            `json:"events_per_second"`
+	Freshness   map[string]float64 `json:"freshness_seconds"`
+	Arrival     map[string]float64 `json:"arrival_to_publish_seconds"`
+}
+
+func (a *app) runCommand() *cobra.Command {
+	var f runFlags
+	cmd := &cobra.Command{
+		Use:   "run PIPELINE",
+		Short: "Run a pipeline on the topics of the data folder",
+		Long: `Run a pipeline: events of its source topic become results on its output topics, or
+dead letters. It runs until interrupted, or with --until-idle until every event has
+been processed. The first Ctrl-C (or SIGTERM) stops the source and finishes what is
+under way; a second one stops at once. Either way nothing is lost and nothing is
+published twice: the next run goes on where this one stopped.
+
+While it runs, the HTTP API takes events (POST /topics/TOPIC), streams topics (GET
+/topics/TOPIC) and shows health (/livez, /readyz) and metrics (/metrics).
+
+` + listenHelp,
+		Example: `  freshet run pipeline.yaml
+  freshet run pipeline.yaml --until-idle --listen off --output json`,
+		Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error { return a.run(cmd.Context(), args[0], f) },
+	}
+	p := cmd.Flags()
+	f.add(p)
+	p.BoolVar(&f.untilIdle, "until-idle", false, "end when every event of the source has been processed")
+	outputFlag(p, &f.output, "text", "json")
+	return cmd
+}
+
+func (a *app) run(ctx context.Context, file string, f runFlags) (err error) {
+	if err := checkOutput(f.output, "text", "json"); err != nil {
+		return err
+	}
+	plan, faults := a.plan(file)
+	if err := pipeline.Error(faults); err != nil {
+		return err
+	}
+	envelope, err := sourceEnvelope(plan)
+	if err != nil {
+		return errors.Join(err, plan.Close())
+	}
+	l, err := a.listen(f.listenFlags)
+	if err != nil {
+		return errors.Join(err, plan.Close())
+	}
+	b, err := a.ownBroker(ctx, l.url())
+	if err != nil {
+		return errors.Join(err, l.close(), plan.Close())
+	}
+	defer func() { err = errors.Join(err, b.Close()) }()
+	p, err := pipeline.New(plan, pipeline.Deps{Broker: b, Logger: a.log})
+	if err != nil {
+		return errors.Join(err, l.close(), plan.Close())
+	}
+	registry := prometheus.NewRegistry()
+	registry.MustRegister(console.NewCollector(p))
+	o := a.consoleOptions(b)
+	o.Metrics, o.Envelope = registry, envelope
+	o.Ready = func() error {
+		if !p.Ready() {
+			return errors.New("the pipeline has not joined its source yet")
+		}
+		return nil
+	}
+	if l != nil {
+		a.log.Info("listening", "address", l.url(), "pipeline", plan.Spec.Name, "data", a.data)
+	}
+	start := a.Now()
+	bar := a.startProgress(func(elapsed time.Duration) string { return runProgress(ctx, p, elapsed) })
+	err = serveAndRun(ctx, l, o, func(ctx context.Context) error {
+		return p.Run(ctx, pipeline.RunOptions{UntilIdle: f.untilIdle})
+	})
+	bar.finish()
+	if err != nil {
+		return err
+	}
+	return a.runSummary(p.Stats(), a.Now().Sub(start), f.output)
+}
+
+// serveAndRun serves HTTP while run runs. When run ends the server is stopped;
+// when the server fails run is told to drain.
+func serveAndRun(ctx context.Context, l *listener, o console.Options, run func(context.Context) error) error {
+	running, stopRunning := context.WithCancel(ctx)
+	defer stopRunning()
+	serving, stopServing := context.WithCancel(context.WithoutCancel(ctx))
+	defer stopServing()
+	served := make(chan error, 1)
+	go func() {
+		served <- l.serve(serving, o)
+		stopRunning()
+	}()
+	err := run(running)
+	stopServing()
+	return errors.Join(err, <-served)
+}
+
+// sourceEnvelope returns what finds id and key in plain events posted to the source topic.
+func sourceEnvelope(plan *pipeline.Plan) (func(topic string) func([]byte) (id, key []byte), error) {
+	src := plan.Spec.Source
+	s, err := contractShape(plan.Contract.Name, src.ID, src.Key)
+	if err != nil {
+		return nil, err
+	}
+	find := func(payload []byte) (id, key []byte) {
+		id, key, _ = s.envelope(payload)
+		return id, key
+	}
+	return func(topic string) func([]byte) (id, key []byte) {
+		if topic != src.Topic {
+			return nil
+		}
+		return find
+	}, nil
+}
+
+func runProgress(ctx context.Context, p *pipeline.Pipeline, elapsed time.Duration) string {
+	s := p.Stats()
+	lag := broker.Lag{}
+	if p.Ready() {
+		lag, _ = p.Lag(ctx) // a progress line without it is no failure
+	}
+	return fmt.Sprintf("%s events  %s events/s  %s predictions  %s dead letters  freshness p99 %s  lag %s",
+		group(int64(s.Consumed)), group(int64(perSecond(int64(s.Consumed), elapsed))), group(int64(s.Predictions)),
+		group(int64(s.Letters())), short(s.SinceArrival.Quantile(0.99)), group(lag.Records))
+}
+
+func (a *app) runSummary(s pipeline.Stats, elapsed time.Duration, output string) error {
+	if output == "json" {
+		quantiles := func(q func(float64) int64) map[string]float64 {
+			return map[string]float64{"p50": float64(q(0.5)) / 1e9, "p99": float64(q(0.99)) / 1e9, "p999": float64(q(0.999)) / 1e9}
+		}
+		return writeJSON(a.Stdout, runSummary{
+			Pipeline: s.Name, Events: s.Consumed, Predictions: s.Predictions, DeadLetters: s.DeadLetters, Routes: s.Routes,
+			Seconds: elapsed.Seconds(), PerSecond: perSecond(int64(s.Consumed), elapsed),
+			Freshness: quantiles(s.Freshness.Quantile), Arrival: quantiles(s.SinceArrival.Quantile),
+		})
+	}
+	f := demoFrame{stats: s}
+	letters := ""
+	if r := f.reasons(); r != "" {
+		letters = " (" + r + ")"
+	}
+	_, err := fmt.Fprintf(a.Stdout, "%s: %s events, %s predictions, %s dead letters%s in %.1f s, %s events/s\n",
+		s.Name, group(int64(s.Consumed)), group(int64(s.Predictions)), group(int64(s.Letters())), letters,
+		elapsed.Seconds(), group(int64(perSecond(int64(s.Consumed), elapsed))))
+	if err != nil {
+		return errkind.Errorf(errkind.Permanent, "write output: %w", err)
+	}
+	return nil
+}
