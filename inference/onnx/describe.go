@@ -3,6 +3,7 @@ package onnx
 import (
 	"context"
 	"errors"
+	"strings"
 
 	"github.com/freshet-io/freshet/errkind"
 	"github.com/freshet-io/freshet/inference"
@@ -12,7 +13,7 @@ import (
 // describe fills the signatures. What the file says of its outputs is often loose or wrong, so
 // the model is run on two batches of zeros of different sizes: their outputs must have as many rows as the
 // batch, and where the trials fail although every size is known, so would any batch.
-func (m *Model) describe() error {
+func (m *Model) describe(props map[string]string) error {
 	fixed, open, elements := -1, false, 1
 	for _, info := range m.prog.inputInfo {
 		typ, _ := ops.TypeFromWire(info.Type)
@@ -43,6 +44,7 @@ func (m *Model) describe() error {
 	for _, o := range m.prog.outputs {
 		m.meta.Outputs = append(m.meta.Outputs, inference.Signature{Name: o.name, Type: o.typ, Shape: declaredRow(o)})
 	}
+	defer m.name(props)
 	three, err3 := m.trial(3, elements)
 	two, err2 := m.trial(2, elements)
 	if err := errors.Join(err3, err2); err != nil {
@@ -62,6 +64,23 @@ func (m *Model) describe() error {
 		return nil
 	}
 	return m.shapes(three, 3, two, 2, open)
+}
+
+// name sets the labels of outputs and the names of features, where their numbers fit.
+func (m *Model) name(props map[string]string) {
+	for k := range m.meta.Outputs {
+		sig := &m.meta.Outputs[k]
+		labels := m.prog.labels[sig.Name]
+		if n := len(sig.Shape); n == 1 && (sig.Shape[0] == len(labels) || sig.Shape[0] < 0) && len(labels) > 0 {
+			sig.Labels = labels
+		}
+	}
+	if list := props["feature_names"]; list != "" && len(m.meta.Inputs) == 1 {
+		names := strings.Split(list, ",")
+		if row := m.meta.Inputs[0].Shape; len(row) == 1 && (row[0] == len(names) || row[0] < 0) {
+			m.meta.FeatureNames = names
+		}
+	}
 }
 
 // declaredRow is an output's shape in the file without the rows.

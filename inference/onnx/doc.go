@@ -7,7 +7,8 @@
 //
 // Outputs are plain tensors, one row per row of the batch. A ZipMap, by which converters
 // turn probabilities into a list of dictionaries, is left out: the output is the
-// tensor [rows, classes], and Labels says which class each column belongs to.
+// tensor [rows, classes], and the output's Signature.Labels says which class each column
+// belongs to.
 //
 // Results agree with those of ONNX Runtime to rounding, also where ONNX's text leaves a
 // choice; docs/models.md lists the operators and how to export models.

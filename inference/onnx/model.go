@@ -86,7 +86,7 @@ func Parse(name string, data []byte, o Options) (m *Model, err error) {
 			Producer: strings.TrimSpace(w.ProducerName + " " + w.ProducerVersion), MaxBatch: o.MaxBatch,
 		},
 	}
-	if err := m.describe(); err != nil {
+	if err := m.describe(w.Props); err != nil {
 		return nil, err
 	}
 	for range o.Instances {
@@ -111,10 +111,6 @@ func (m *Model) Metadata() inference.Metadata { return m.meta }
 
 // Concurrency is the number of instances.
 func (m *Model) Concurrency() int { return cap(m.pool) }
-
-// Labels are the class labels of an output's columns, in order; nil where the model does not name
-// them.
-func (m *Model) Labels(output string) []string { return slices.Clone(m.prog.labels[output]) }
 
 // Infer evaluates a batch; see inference.Driver.
 func (m *Model) Infer(ctx context.Context, in, out []inference.Tensor) error {

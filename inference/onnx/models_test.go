@@ -136,8 +136,8 @@ func TestModelsMatchONNXRuntime(t *testing.T) {
 					for _, key := range want.Keys {
 						keys = append(keys, fmt.Sprint(key))
 					}
-					if keys != nil && fmt.Sprint(m.Labels(sig.Name)) != fmt.Sprint(keys) {
-						t.Errorf("output %s has labels %v, expected %v", sig.Name, m.Labels(sig.Name), keys)
+					if keys != nil && fmt.Sprint(sig.Labels) != fmt.Sprint(keys) {
+						t.Errorf("output %s has labels %v, expected %v", sig.Name, sig.Labels, keys)
 					}
 				}
 			}

@@ -282,7 +282,7 @@ func extract[T Elem](f *Frame, in, out []*Tensor) error {
 	}
 	for _, j := range ix {
 		if j < 0 || j >= w {
-			return valueError("feature %d of %d", j, w)
+			return fmt.Errorf("feature %d of %d", j, w)
 		}
 	}
 	var shape [MaxRank]int

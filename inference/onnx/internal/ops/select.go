@@ -334,12 +334,14 @@ func compileGather(n *Node) (Kernel, error) {
 	if err := n.types(1, intTypes...); err != nil {
 		return nil, err
 	}
+	c := n.In[1].Const != nil
 	n.result(0, n.In[0].Type)
-	return byElem(n.In[0].Type, gather[float32](axis), gather[float64](axis), gather[int64](axis), gather[int32](axis), gather[bool](axis), gather[string](axis))
+	return byElem(n.In[0].Type, gather[float32](axis, c), gather[float64](axis, c), gather[int64](axis, c), gather[int32](axis, c), gather[bool](axis, c), gather[string](axis, c))
 }
 
-// indexes reads an integer tensor as indexes into n elements; negative ones count from the end.
-func (f *Frame) indexes(t *Tensor, n int) ([]int, error) {
+// indexes reads an integer tensor as indexes into n elements; negative ones count from the
+// end. A constant that is out of range is the model's fault, not a value's.
+func (f *Frame) indexes(t *Tensor, n int, constant bool) ([]int, error) {
 	ix, err := f.intsOf(t)
 	if err != nil {
 		return nil, err
@@ -349,6 +351,9 @@ func (f *Frame) indexes(t *Tensor, n int) ([]int, error) {
 			v += n
 		}
 		if v < 0 || v >= n {
+			if constant {
+				return nil, fmt.Errorf("index %d into %d elements", ix[i], n)
+			}
 			return nil, valueError("index %d into %d elements", ix[i], n)
 		}
 		ix[i] = v
@@ -356,7 +361,7 @@ func (f *Frame) indexes(t *Tensor, n int) ([]int, error) {
 	return ix, nil
 }
 
-func gather[T Elem](axis int64) Kernel {
+func gather[T Elem](axis int64, constant bool) Kernel {
 	return func(f *Frame, in, out []*Tensor) error {
 		from := in[0].Shape
 		a, err := axisOf(axis, len(from))
@@ -364,7 +369,7 @@ func gather[T Elem](axis int64) Kernel {
 			return err
 		}
 		outer, n, inner := around(from, a)
-		ix, err := f.indexes(in[1], n)
+		ix, err := f.indexes(in[1], n, constant)
 		if err != nil {
 			return err
 		}
@@ -396,11 +401,12 @@ func compileGatherElements(n *Node) (Kernel, error) {
 	if err := n.types(1, intTypes...); err != nil {
 		return nil, err
 	}
+	c := n.In[1].Const != nil
 	n.result(0, n.In[0].Type)
-	return byElem(n.In[0].Type, gatherElements[float32](axis), gatherElements[float64](axis), gatherElements[int64](axis), gatherElements[int32](axis), gatherElements[bool](axis), gatherElements[string](axis))
+	return byElem(n.In[0].Type, gatherElements[float32](axis, c), gatherElements[float64](axis, c), gatherElements[int64](axis, c), gatherElements[int32](axis, c), gatherElements[bool](axis, c), gatherElements[string](axis, c))
 }
 
-func gatherElements[T Elem](axis int64) Kernel {
+func gatherElements[T Elem](axis int64, constant bool) Kernel {
 	return func(f *Frame, in, out []*Tensor) error {
 		from, to := in[0].Shape, in[1].Shape
 		a, err := axisOf(axis, len(from))
@@ -419,7 +425,7 @@ func gatherElements[T Elem](axis int64) Kernel {
 			strides[i] = size
 			size *= from[i]
 		}
-		ix, err := f.indexes(in[1], from[a])
+		ix, err := f.indexes(in[1], from[a], constant)
 		if err != nil {
 			return err
 		}

@@ -1,0 +1,76 @@
+package onnx
+
+import (
+	"context"
+	"math"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/freshet-io/freshet/inference"
+)
+
+// FuzzParse loads mutated models and runs those that load.
+func FuzzParse(f *testing.F) {
+	files, _ := filepath.Glob("testdata/models/*.onnx")
+	for _, name := range files {
+		if data, err := os.ReadFile(name); err == nil && len(data) < 20_000 {
+			f.Add(data)
+		}
+	}
+	for _, c := range hostile() {
+		if len(c.data) < 20_000 {
+			f.Add(c.data)
+		}
+	}
+	f.Add(boosted(3, 3, 4, true))
+	f.Add(network(3, 4, 2))
+	limits := Options{Instances: 1, MaxBytes: 1 << 20, MaxNodes: 1000, MaxElements: 1 << 16}
+	f.Fuzz(func(t *testing.T, data []byte) {
+		start := time.Now()
+		m, err := Parse("fuzz", data, limits)
+		if err == nil {
+			in := make([]inference.Tensor, len(m.Metadata().Inputs))
+			for k, sig := range m.Metadata().Inputs {
+				in[k] = awkward(sig, 3)
+			}
+			err = m.Infer(context.Background(), in, make([]inference.Tensor, len(m.Metadata().Outputs)))
+		}
+		if err != nil && strings.Contains(err.Error(), errInternal.Error()) {
+			t.Fatal(err)
+		}
+		if d := time.Since(start); d > 5*time.Second {
+			t.Fatalf("took %v", d)
+		}
+	})
+}
+
+// awkward is a batch with numbers of all kinds.
+func awkward(sig inference.Signature, rows int) inference.Tensor {
+	t := inference.Tensor{Name: sig.Name, Type: sig.Type, Shape: sizes(sig.Shape, rows)}
+	n := 1
+	for _, d := range t.Shape {
+		n *= d
+	}
+	numbers := []float64{0, 1, math.NaN(), -1, math.Inf(1), 0.5, math.Inf(-1), 1e30, -3}
+	for i := range n {
+		v := numbers[i%len(numbers)]
+		switch sig.Type {
+		case inference.Float32:
+			t.F32 = append(t.F32, float32(v))
+		case inference.Float64:
+			t.F64 = append(t.F64, v)
+		case inference.Int64:
+			t.I64 = append(t.I64, int64(i%7-3))
+		case inference.Int32:
+			t.I32 = append(t.I32, int32(i%7-3))
+		case inference.Bool:
+			t.Bool = append(t.Bool, i%2 == 0)
+		case inference.String:
+			t.Str = append(t.Str, []string{"", "a", "1"}[i%3])
+		}
+	}
+	return t
+}
