@@ -120,6 +120,6 @@ func appendPayment(b []byte, p *workload.Payment) []byte {
 		}
 	}
 	b = append(b, full[:end]...)
-	return fmt.Appendf(b, `,"currency":"%s","category":"%s","country":"%s","channel":"%s","card_present":%t,"device":"terminal-%016x","reference":"%016x"}`,
-		currencies[h>>60%4], categories[h>>50%5], countries[h>>40%5], channels[r>>60%3], r>>59&1 == 1, h, r)
+	return fmt.Appendf(b, `,"currency":"%s","category":"%s","country":"%s","channel":"%s","card_present":%t,"device":"terminal-%016x","reference":"payment-%016x-%016x"}`,
+		currencies[h>>60%4], categories[h>>50%5], countries[h>>40%5], channels[r>>60%3], r>>59&1 == 1, h, r, h^r)
 }
