@@ -27,9 +27,9 @@ func healthHandler(check func() error) http.HandlerFunc {
 	}
 }
 
-// reasons lists the parts of a joined error.
+// reasons lists the parts of a joined error. What wraps a join is one reason.
 func reasons(err error) []string {
-	joined, ok := err.(interface{ Unwrap() []error }) //nolint:errorlint // only the outermost join is a list of reasons
+	joined, ok := err.(interface{ Unwrap() []error })
 	if !ok {
 		return []string{err.Error()}
 	}

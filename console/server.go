@@ -148,7 +148,9 @@ func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
 	if err != nil {
 		srv.Close() // what did not end in time is cut off
 	}
-	<-served
+	if end := <-served; !errors.Is(end, http.ErrServerClosed) {
+		err = errors.Join(err, end)
+	}
 	if errors.Is(err, context.DeadlineExceeded) {
 		return fmt.Errorf("stop HTTP on %s: requests were still in progress after %v and have been cut off", ln.Addr(), s.o.Drain)
 	}

@@ -6,6 +6,7 @@ import (
 
 	"github.com/freshet-io/freshet/broker"
 	"github.com/freshet-io/freshet/errkind"
+	"github.com/freshet-io/freshet/event"
 )
 
 var errRevoked = errkind.New(errkind.Conflict, "the claim went to another member")
@@ -17,6 +18,7 @@ type memReader struct {
 	partition int
 	next      int64
 	revoked   func() error // called with the store locked
+	last      []event.Record
 }
 
 func (r *memReader) Close() error { return nil }
@@ -61,6 +63,10 @@ func (r *memReader) poll(n int) (*broker.Batch, error) {
 	at := int(r.next - p.start)
 	b := &broker.Batch{Topic: r.topic, Partition: r.partition, End: p.end()}
 	b.Records = slices.Clone(p.recs[at:min(at+n, len(p.recs))])
+	if r.d.s.faults.reuseBatch {
+		r.last = append(r.last[:0], b.Records...)
+		b.Records = r.last
+	}
 	r.next = b.Next()
 	return b, nil
 }

@@ -73,11 +73,18 @@ func (d *memDriver) Close() error {
 		return nil
 	}
 	d.closed = true
-	close(d.end)
+	if !d.s.faults.deafToClose {
+		close(d.end)
+	}
 	for _, t := range d.s.topics {
 		t.groups = t.saved()
+		if d.s.faults.forgetPositions {
+			t.groups = map[string]*memGroup{}
+		}
 	}
-	d.s.notify()
+	if !d.s.faults.deafToClose {
+		d.s.notify()
+	}
 	return nil
 }
 
@@ -172,6 +179,8 @@ func (s *memStore) append(t *memTopic, partition int, recs []event.Record) (p br
 		at := partition
 		switch {
 		case at != broker.AnyPartition:
+		case r.Key != nil && s.faults.wrongPartition:
+			at = len(r.Key) % len(t.parts)
 		case r.Key != nil:
 			at = broker.PartitionFor(r.Key, len(t.parts))
 		default:
@@ -179,6 +188,9 @@ func (s *memStore) append(t *memTopic, partition int, recs []event.Record) (p br
 			t.spread++
 		}
 		p.Stored++
+		if s.faults.dropRecord && i > 3 && i == len(recs)-1 {
+			continue
+		}
 		for range s.faults.copies(t) {
 			part := &t.parts[at]
 			r.Position, r.Time = part.end(), now
@@ -225,6 +237,9 @@ func (d *memDriver) Describe(ctx context.Context, topic, group string) (broker.T
 		}
 		if next := max(s.Committed, s.Start); next < s.End {
 			s.OldestTime = part.recs[next-s.Start].Time
+			if d.s.faults.staleLag {
+				s.OldestTime = part.recs[len(part.recs)-1].Time
+			}
 		}
 		out.Partitions = append(out.Partitions, s)
 	}
@@ -347,5 +362,7 @@ func (d *memDriver) Seek(ctx context.Context, topic string, partition int, t tim
 		return 0, err
 	}
 	at := t.UnixNano()
-	return p.start + int64(sort.Search(len(p.recs), func(i int) bool { return p.recs[i].Time >= at })), nil
+	return p.start + int64(sort.Search(len(p.recs), func(i int) bool {
+		return p.recs[i].Time > at || p.recs[i].Time == at && !d.s.faults.seekAfter
+	})), nil
 }

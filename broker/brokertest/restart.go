@@ -83,7 +83,11 @@ func restartTx(e *env) {
 	for k := range keys {
 		e.publish(in, numbered(fmt.Sprintf("k%d", k), 0, each))
 	}
+	rounds := 0
 	for more := true; more; e.restart() { // one transaction a partition, then a restart
+		if rounds++; rounds > 2+keys*each/40 {
+			e.Fatalf("after %d restarts there is still something to do: positions do not stay", rounds-1)
+		}
 		more = false
 		claims := e.claims(e.subscribe(in, "g"), parts)
 		for p, s := range e.describe(in, "").Partitions {

@@ -23,6 +23,13 @@ type faults struct {
 	tornCommit       bool // positions move before the records are checked
 	tornVisibility   bool // the first publication of a transaction shows before the second
 	loseOnRestart    bool // what was acknowledged last is gone after a restart
+	dropRecord       bool // the last record of a larger batch is acknowledged and not stored
+	wrongPartition   bool // keys select their partition by length
+	reuseBatch       bool // a batch's memory is used again before its release
+	seekAfter        bool // Seek finds records stored after the time only
+	deafToClose      bool // waiting calls do not notice Close
+	forgetPositions  bool // groups begin anew after a restart
+	staleLag         bool // OldestTime is that of the last record
 	looks            chan struct{}
 }
 
@@ -148,6 +155,13 @@ func TestSuiteFindsPlantedFaults(t *testing.T) {
 		{"no fence", faults{noFence: true}, []string{"a revoked claim is a Conflict", "a transaction under a revoked claim is a Conflict and leaves nothing"}},
 		{"positions before records", faults{tornCommit: true}, []string{"a failed transaction leaves nothing"}},
 		{"half a transaction visible", faults{tornVisibility: true, looks: make(chan struct{})}, []string{"a transaction becomes visible at once in all topics"}},
+		{"a record dropped", faults{dropRecord: true}, []string{"records of one publisher keep their order", "order per key holds under concurrent publishers", "a full batch is taken"}},
+		{"wrong partition", faults{wrongPartition: true}, []string{"a key selects the partition that PartitionFor names"}},
+		{"batch memory reused early", faults{reuseBatch: true}, []string{"a batch stays valid until it is released"}},
+		{"seek past equal times", faults{seekAfter: true}, []string{"Seek finds positions by time"}},
+		{"deaf to Close", faults{deafToClose: true}, []string{"Close ends calls in progress"}},
+		{"positions forgotten", faults{forgetPositions: true}, []string{"a group continues after a restart where it committed", "transactions survive a restart whole"}},
+		{"wrong age of lag", faults{staleLag: true}, []string{"lag falls steadily to zero"}},
 		{"acknowledged too early", faults{loseOnRestart: true}, []string{"records and topics survive a restart", "crash"}},
 	} {
 		for _, name := range f.cases {
