@@ -248,7 +248,7 @@ func sameAsStandardLibrary(t testing.TB, rows *Rows, payload string) {
 }
 
 func TestDecoderAgreesWithTheCompleteValidator(t *testing.T) {
-	n := uint64(1500)
+	n := uint64(800)
 	if testing.Short() {
 		n = 150
 	}

@@ -166,11 +166,12 @@ func (n *number) epochTime(b []byte) (ns int64, ok bool) {
 	if !n.long {
 		m, e := n.mant, n.exp+shift
 		ok := true
-		if e >= 0 {
+		switch {
+		case e >= 0:
 			m, ok = scale(m, e)
-		} else if -e < len(pow10int) {
+		case -e < len(pow10int):
 			m /= pow10int[-e]
-		} else {
+		default:
 			m = 0
 		}
 		if !ok || m > math.MaxInt64 {
