@@ -56,3 +56,9 @@ type Owner = journal.Owner
 
 // FindOwner says which process holds the journal in dir, if one does.
 func FindOwner(dir string) (Owner, bool, error) { return journal.FindOwner(dir) }
+
+// JournalReport is what CheckJournal found.
+type JournalReport = journal.Report
+
+// CheckJournal verifies every frame of the journal in dir and writes nothing.
+func CheckJournal(dir string) (JournalReport, error) { return journal.Check(dir) }

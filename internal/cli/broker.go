@@ -17,7 +17,8 @@ func (a *app) brokerCommand() *cobra.Command {
 		Short: "Serve the journal of the data folder over HTTP, without a pipeline",
 		Long: `Serve the topics of the data folder over HTTP until interrupted, without a pipeline:
 POST /topics/TOPIC stores events, GET /topics/TOPIC streams them. While it runs, the
-other commands on the same folder go through it.
+other commands on the same folder go through it. Topics are made before, with
+freshet topics create.
 
 ` + listenHelp,
 		Example: `  freshet broker --data /var/lib/freshet --listen 127.0.0.1:9000

@@ -173,7 +173,7 @@ func (f *demoFrame) lines(flags demoFlags) []string {
 	until := ""
 	if !f.liveSince.IsZero() {
 		live := min(f.elapsed-f.liveSince.Sub(f.began), flags.duration)
-		until = fmt.Sprintf(", %s of %s", live.Round(time.Second), flags.duration)
+		until = fmt.Sprintf(", %s of %s", durationText(live.Round(time.Second)), durationText(flags.duration))
 	}
 	lines := []string{
 		"freshet demo: card payments, scored for fraud as they arrive",

@@ -71,15 +71,35 @@ func (p *printer) appendJSON(v []byte) {
 	}
 }
 
-// appendEvent appends the whole event with its partition and position. The
-// position is a string, as CloudEvents integers have 32 bits.
+// appendEvent appends the whole event with its partition and position, as GET
+// /topics/{topic}?format=event does. The position is a string, as CloudEvents
+// integers have 32 bits.
 func (p *printer) appendEvent(partition int, r *event.Record) {
-	p.buf = event.AppendStructured(p.buf, r)
+	rec := *r
+	if event.ModeOf(rec.Headers) == event.Structured {
+		if whole, err := event.FromStructured(rec.Value); err == nil {
+			whole.Position, whole.Time = r.Position, r.Time
+			rec = whole
+		}
+	}
+	rec.Headers = withoutPlace(rec.Headers)
+	p.buf = event.AppendStructured(p.buf, &rec)
 	p.buf = append(p.buf[:len(p.buf)-1], `,"partition":`...)
 	p.buf = strconv.AppendInt(p.buf, int64(partition), 10)
 	p.buf = append(p.buf, `,"position":"`...)
 	p.buf = strconv.AppendInt(p.buf, r.Position, 10)
 	p.buf = append(p.buf, `"}`...)
+}
+
+// withoutPlace drops the partition and position that an event had elsewhere.
+func withoutPlace(h event.Headers) event.Headers {
+	var out event.Headers
+	for k, v := range h.All() {
+		if k != "ce_partition" && k != "ce_position" {
+			out = out.Append(k, v)
+		}
+	}
+	return out
 }
 
 func (p *printer) appendRow(partition int, r *event.Record) {

@@ -335,12 +335,6 @@ func readEvent(line []byte) (event.Record, error) {
 	}
 	rec.Time = place.Time.UnixNano()
 	// Where it lies is said by the record itself; as an attribute it would be said twice.
-	var h event.Headers
-	for k, v := range rec.Headers.All() {
-		if k != "ce_partition" && k != "ce_position" {
-			h = h.Append(k, v)
-		}
-	}
-	rec.Headers = h
+	rec.Headers = withoutPlace(rec.Headers)
 	return rec, nil
 }

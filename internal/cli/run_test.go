@@ -254,14 +254,44 @@ func TestPipelineCasesAreRun(t *testing.T) {
 	}
 }
 
-func TestJournalIsChecked(t *testing.T) {
+func TestJournalIsCheckedAndDamageHasItsPlace(t *testing.T) {
 	data := filepath.Join(t.TempDir(), "data")
-	fill(t, data, "t", 0, 100)
-	if out := must(t, "", "journal", "check", "--data", data); !strings.Contains(out, "ok") {
+	fill(t, data, "clicks", 0, 100)
+	if out := must(t, "", "journal", "check", "--data", data); !strings.Contains(out, "clicks  1           100") || !strings.Contains(out, data+": ok: 1 segments") {
 		t.Errorf("got %q", out)
 	}
-	if o := exec(t, "", "journal", "check", filepath.Join(data, "none")); o.code == exitDone {
+	if o := exec(t, "", "journal", "check", filepath.Join(data, "none")); o.code != exitFailed || !strings.Contains(o.err, "no such folder") {
 		t.Errorf("a missing folder: %+v", o)
+	}
+	var segment string
+	err := filepath.WalkDir(data, func(path string, e os.DirEntry, err error) error {
+		if i, ierr := e.Info(); ierr == nil && !e.IsDir() && i.Size() > 500 && segment == "" {
+			segment = path
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := os.ReadFile(segment)
+	if err != nil {
+		t.Fatal(err)
+	}
+	i := strings.Index(string(b), `{"id":50}`)
+	if i < 0 {
+		t.Fatalf("no event in %s", segment)
+	}
+	b[i+3] ^= 1
+	if err := os.WriteFile(segment, b, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	o := exec(t, "", "journal", "check", "--data", data, "-o", "json")
+	var r journalReport
+	if err := json.Unmarshal([]byte(o.out), &r); err != nil || o.code != exitFailed || r.Damage == nil || r.Damage.File == "" {
+		t.Errorf("%+v (%v)", o, err)
+	}
+	if !strings.Contains(o.err, "damaged at "+segment) {
+		t.Errorf("standard error: %s", o.err)
 	}
 }
 

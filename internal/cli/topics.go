@@ -123,10 +123,10 @@ func withBroker(ctx context.Context, open func(context.Context) (*broker.Broker,
 func describeTopic(t broker.Topic, name string, states bool) topicInfo {
 	info := topicInfo{Topic: name, Partitions: len(t.Partitions), RetainBytes: t.Config.RetainBytes}
 	if t.Config.Retention > 0 {
-		info.Retention = t.Config.Retention.String()
+		info.Retention = durationText(t.Config.Retention)
 	}
 	if t.Config.DedupWindow > 0 {
-		info.DedupWindow = t.Config.DedupWindow.String()
+		info.DedupWindow = durationText(t.Config.DedupWindow)
 	}
 	for i, p := range t.Partitions {
 		info.Events += p.End - p.Start
