@@ -31,6 +31,8 @@ type Options struct {
 	Logger *slog.Logger
 	// FS is the file system; nil is the operating system's.
 	FS FS
+
+	quiet bool // no maintenance goroutine
 }
 
 // Sync says when what was appended is synced to disk.
@@ -160,8 +162,10 @@ func Open(dir string, o Options) (*Journal, error) {
 	}
 	j.running.Add(1)
 	go j.runCommitter()
-	j.upkeep.Add(1)
-	go j.runMaintenance()
+	if !o.quiet {
+		j.upkeep.Add(1)
+		go j.runMaintenance()
+	}
 	return j, nil
 }
 
