@@ -10,7 +10,6 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/freshet-io/freshet/broker"
 	"github.com/freshet-io/freshet/errkind"
 	"github.com/freshet-io/freshet/event"
 )
@@ -18,7 +17,7 @@ import (
 // lineReader cuts an NDJSON body into batches of records.
 type lineReader struct {
 	r      *bufio.Reader
-	limit  int // of one line, in bytes
+	limit  int // of one record, in bytes
 	number int // of the line read last, counted from 1
 	buf    []byte
 }
@@ -38,7 +37,11 @@ func (l *lineReader) batch(recs []event.Record, named envelope) ([]event.Record,
 		if line = bytes.TrimSpace(line); err == nil && len(line) > 0 {
 			if err = checkJSON(line, true); err == nil {
 				rec := event.Record{Value: line}
-				if err = named.fill(&rec); err == nil {
+				switch err = named.fill(&rec); {
+				case err != nil:
+				case rec.Size() > l.limit:
+					err = &lineTooLongError{l.limit}
+				default:
 					recs = append(recs, rec)
 				}
 			}
@@ -76,15 +79,6 @@ func (l *lineReader) next() ([]byte, error) {
 			return nil, readFault(err)
 		}
 	}
-}
-
-// tooLargeIndex is the place in its call of the record that err is about, or 0.
-func tooLargeIndex(err error) int {
-	var e *broker.TooLargeError
-	if errors.As(err, &e) {
-		return e.Records[0].Index
-	}
-	return 0
 }
 
 // envelope finds id and key of plain payloads.
@@ -163,5 +157,5 @@ func field(value []byte, path []string) ([]byte, error) {
 type lineTooLongError struct{ limit int }
 
 func (e *lineTooLongError) Error() string {
-	return "read event: the line is above the limit of " + strconv.Itoa(e.limit) + " bytes that a record may have here"
+	return "read event: the record on this line is above the limit of " + strconv.Itoa(e.limit) + " bytes, id and key included"
 }

@@ -157,10 +157,9 @@ func (s *Server) produceLines(w http.ResponseWriter, r *http.Request, topic stri
 		_ = rc.SetReadDeadline(time.Now().Add(s.timeout))
 		_ = rc.SetWriteDeadline(time.Now().Add(2 * s.timeout))
 		var readErr error
-		first := lines.number + 1
 		recs, readErr = lines.batch(recs[:0], named)
 		if err := s.store(r, topic, recs, p); err != nil {
-			s.failStored(w, r, err, problem{Line: first + tooLargeIndex(err)}, p)
+			s.failStored(w, r, err, problem{}, p)
 			return
 		}
 		if errors.Is(readErr, io.EOF) {

@@ -226,7 +226,7 @@ func TestALineTooLargeForTheBrokerIsNamed(t *testing.T) {
 	// The line has 990 bytes and fits; with its id the record does not.
 	body := "{\"n\":1}\n{\"id\":\"" + strings.Repeat("x", 980) + "\"}\n"
 	w := f.do("POST", "/topics/transactions?id=id", strings.ReplaceAll(body, `"n":1`, `"id":"1"`), asNDJSON)
-	if w.Code != 413 || !strings.Contains(w.Body.String(), `"line":2`) {
+	if w.Code != 413 || !strings.Contains(w.Body.String(), `"line":2,"published":{"stored":1,`) {
 		t.Errorf("%d %s", w.Code, w.Body)
 	}
 }
