@@ -1,0 +1,236 @@
+package pipeline
+
+import (
+	"context"
+	"encoding/binary"
+	"fmt"
+	"hash/fnv"
+
+	"github.com/freshet-io/freshet/broker"
+	"github.com/freshet-io/freshet/errkind"
+	"github.com/freshet-io/freshet/event"
+)
+
+// A task's keyed state is carried by an internal topic with the source's
+// partitions. Each commit appends one record: the change that the batch made,
+// and a slice of the full state of some keys. When the slices have gone once
+// through all keys, a cycle is complete: the records before its beginning are
+// not needed any more and are trimmed. So a restart reads at most about twice
+// the state, and no commit ever carries the whole of it.
+//
+// The record, version 1: version byte, flags byte, the position behind the
+// batch's last event (uvarint), the fingerprint of the definitions (8 bytes),
+// the number of window groups (uvarint), then for each group the length of its
+// change (uvarint) and the change, then for each group the same of its slice.
+const (
+	changeVersion  = 1
+	flagCycleBegin = 1 << 0
+	flagCycleEnd   = 1 << 1
+)
+
+// cycleBytes is how much changelog has to be written before a new cycle begins.
+const cycleBytes = 4 << 20
+
+// changelog keeps one task's window groups on the state topic.
+type changelog struct {
+	topic       string
+	partition   int
+	groups      []*windowsStep
+	fingerprint uint64
+
+	next       int64 // position of the next record
+	cycleAt    int64 // where the running cycle began; -1 without
+	sinceCycle int64 // bytes written since the last cycle began
+	group      int   // the group whose keys the cycle is at
+	slices     [][]byte
+}
+
+// snapshotMark says what a frame's record means for the cycle.
+type snapshotMark struct {
+	trim int64 // after the commit, records before this are not needed; 0 for none
+}
+
+func newChangelog(topic string, partition int, groups []*windowsStep) *changelog {
+	h := fnv.New64a()
+	for _, g := range groups {
+		h.Write(binary.BigEndian.AppendUint64(nil, g.windows.Fingerprint()))
+	}
+	return &changelog{
+		topic: topic, partition: partition, groups: groups, fingerprint: h.Sum64(),
+		cycleAt: -1, slices: make([][]byte, len(groups)),
+	}
+}
+
+// record writes the frame's changelog record behind the windows' updates; next
+// is the source position behind the frame.
+func (c *changelog) record(f *frame, next int64) {
+	size := 0
+	for i, g := range c.groups {
+		size += len(g.delta)
+		c.slices[i] = c.slices[i][:0]
+	}
+	var flags byte
+	f.snapshot = snapshotMark{}
+	if c.cycleAt < 0 && c.sinceCycle >= cycleBytes {
+		flags |= flagCycleBegin
+		c.cycleAt, c.sinceCycle, c.group = c.next, 0, 0
+		c.groups[0].windows.BeginSnapshot()
+	}
+	if c.cycleAt >= 0 && c.slice(max(size, 512)) {
+		flags |= flagCycleEnd
+		f.snapshot.trim = c.cycleAt
+		c.cycleAt = -1
+	}
+	b := append(f.change[:0], changeVersion, flags)
+	b = binary.AppendUvarint(b, uint64(next))
+	b = binary.BigEndian.AppendUint64(b, c.fingerprint)
+	b = binary.AppendUvarint(b, uint64(len(c.groups)))
+	for _, g := range c.groups {
+		b = binary.AppendUvarint(b, uint64(len(g.delta)))
+		b = append(b, g.delta...)
+	}
+	for _, s := range c.slices {
+		b = binary.AppendUvarint(b, uint64(len(s)))
+		b = append(b, s...)
+	}
+	f.change = b
+	c.sinceCycle += int64(len(b))
+	c.next++
+}
+
+// slice takes the next keys of the running cycle, about budget bytes of them,
+// and reports whether the cycle is through.
+func (c *changelog) slice(budget int) bool {
+	for c.group < len(c.groups) {
+		done := false
+		c.slices[c.group], done = c.groups[c.group].windows.AppendSnapshot(c.slices[c.group], budget)
+		if !done {
+			return false
+		}
+		budget -= len(c.slices[c.group])
+		if c.group++; c.group < len(c.groups) {
+			c.groups[c.group].windows.BeginSnapshot()
+		}
+	}
+	return true
+}
+
+// restore reads the state topic and leaves the windows as they were at the
+// source position start.
+func (c *changelog) restore(ctx context.Context, b *broker.Broker, start int64, begin, end int64) (records int64, err error) {
+	c.next = end
+	if begin == end {
+		return 0, nil
+	}
+	r, err := b.Read(ctx, c.topic, c.partition, begin)
+	if err != nil {
+		return 0, fmt.Errorf("read the state of partition %d: %w", c.partition, err)
+	}
+	defer r.Close()
+	at := int64(-1)
+	for next := begin; next < end; {
+		batch, err := r.Fetch(ctx, 256)
+		if err != nil {
+			return records, fmt.Errorf("read the state of partition %d: %w", c.partition, err)
+		}
+		for i := range batch.Records {
+			rec := &batch.Records[i]
+			if at, err = c.apply(rec, rec.Position == begin && begin > 0); err != nil {
+				batch.Release()
+				return records, fmt.Errorf("state topic %s, partition %d, position %d: %w", c.topic, c.partition, rec.Position, err)
+			}
+			records++
+		}
+		next = batch.Next()
+		batch.Release()
+	}
+	if at != start {
+		return records, errkind.Errorf(errkind.Conflict,
+			"the state of partition %d belongs to position %d of the source, but the group stands at %d: move the group back, or delete the topic %s to begin with empty windows",
+			c.partition, at, start, c.topic)
+	}
+	return records, nil
+}
+
+// apply replays one record and returns the source position that it leads to.
+func (c *changelog) apply(rec *event.Record, first bool) (int64, error) {
+	b := rec.Value
+	if len(b) < 2 || b[0] != changeVersion {
+		return 0, errkind.New(errkind.Corrupt, "not a state record of a version known here")
+	}
+	flags := b[1]
+	if first && flags&flagCycleBegin == 0 {
+		return 0, errkind.New(errkind.Corrupt, "the first record kept does not begin a cycle: older ones are missing")
+	}
+	d := cursor{b: b[2:]}
+	next := d.uvarint()
+	fingerprint := d.fixed64()
+	groups := d.uvarint()
+	if d.bad {
+		return 0, errkind.New(errkind.Corrupt, "the record is cut short")
+	}
+	if fingerprint != c.fingerprint || groups != uint64(len(c.groups)) {
+		return 0, errkind.Errorf(errkind.Config,
+			"the state was written by another definition of the pipeline's windows: put the old definition back, give the pipeline another name, or delete the topic %s to begin with empty windows", c.topic)
+	}
+	for _, g := range c.groups {
+		part := d.bytes()
+		if d.bad {
+			return 0, errkind.New(errkind.Corrupt, "the record is cut short")
+		}
+		if err := g.windows.ApplyDelta(part); err != nil {
+			return 0, fmt.Errorf("apply a change: %w", err)
+		}
+	}
+	for _, g := range c.groups {
+		part := d.bytes()
+		if d.bad {
+			return 0, errkind.New(errkind.Corrupt, "the record is cut short")
+		}
+		if len(part) == 0 {
+			continue
+		}
+		if err := g.windows.ApplySnapshot(part); err != nil {
+			return 0, fmt.Errorf("apply a slice of the state: %w", err)
+		}
+	}
+	c.sinceCycle += int64(len(rec.Value))
+	return int64(next), nil
+}
+
+// cursor reads a record and remembers that it was too short.
+type cursor struct {
+	b   []byte
+	bad bool
+}
+
+func (c *cursor) uvarint() uint64 {
+	v, n := binary.Uvarint(c.b)
+	if n <= 0 {
+		c.bad, c.b = true, nil
+		return 0
+	}
+	c.b = c.b[n:]
+	return v
+}
+
+func (c *cursor) fixed64() uint64 {
+	if len(c.b) < 8 {
+		c.bad, c.b = true, nil
+		return 0
+	}
+	v := binary.BigEndian.Uint64(c.b)
+	c.b = c.b[8:]
+	return v
+}
+
+func (c *cursor) bytes() []byte {
+	n := c.uvarint()
+	if n > uint64(len(c.b)) {
+		c.bad, c.b = true, nil
+		return nil
+	}
+	v := c.b[:n]
+	c.b = c.b[n:]
+	return v
+}

@@ -1,0 +1,23 @@
+// Package pipeline runs what a pipeline file says: it takes events from a
+// topic, validates them by a contract, computes features, scores them with a
+// model, and routes the results to topics.
+//
+// Load reads the file, New plans it against its contract, tables and model,
+// and Run consumes until it is told to stop. All three report faults with the
+// line that they lie on.
+//
+// A pipeline runs one task for each source partition. A task works in two
+// stages, each on its own goroutine, joined by a bounded queue: the front
+// fetches a batch, decodes it, updates the keyed state and hands the rows to
+// the model; the back waits for the scores, routes, encodes and commits. One
+// commit carries, atomically, the results, the dead letters, the change of the
+// keyed state and the source position. So, whatever happens:
+//
+//   - a result is visible only if the position behind its event is committed too;
+//   - positions move contiguously, because a task commits its batches in order;
+//   - the state read at the start is exactly the state at the committed position;
+//   - results of one key appear in the order of its events.
+//
+// Memory is bounded by the batches in flight of each task. A slow broker or
+// model makes the front wait, which makes the source wait.
+package pipeline

@@ -1,0 +1,410 @@
+package pipeline
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+
+	"github.com/freshet-io/freshet/contract"
+	"github.com/freshet-io/freshet/event"
+	"github.com/freshet-io/freshet/expr"
+	"github.com/freshet-io/freshet/feature"
+	"github.com/freshet-io/freshet/inference"
+)
+
+// ModelOpener opens the model at a path; its error says what to do.
+type ModelOpener func(path string) (inference.Driver, error)
+
+// Plan is a pipeline file that fits its contract, tables and model: what each
+// task does, with every name resolved to a column. It is read-only, shared by
+// all tasks, and owns the model until Close.
+type Plan struct {
+	Spec     *Spec
+	Contract *contract.Contract
+	Model    inference.Driver // nil where there is no infer step
+
+	columns []columnDef
+	decode  []decodedField // contract fields that are extracted, in decoder order
+	front   []planStep     // before the model
+	infer   *inferPlan
+	back    []planStep // after the model
+	routes  []routePlan
+	results []int // columns that a result shows as features, in order
+}
+
+type columnDef struct {
+	name string
+	kind event.Kind
+	pos  Pos
+}
+
+type decodedField struct {
+	path   string
+	column int
+}
+
+// planStep is one computation over the frame's columns.
+type planStep interface{}
+
+type windowsPlan struct {
+	windows []feature.Window
+	out     []int
+}
+
+type exprPlan struct {
+	program *expr.Program
+	vars    []int
+	out     int
+	what    string
+}
+
+type lookupPlan struct {
+	table    *feature.Table
+	key      int
+	out      []int
+	defaults []*Literal
+}
+
+type inferPlan struct {
+	spec *Infer
+	// inputs holds, for each model input, the columns that fill its row.
+	inputs  [][]int
+	outputs []outputPlan
+	score   int // column of the output called score; -1 without
+	// fallback fills score where the model failed.
+	fallback *exprPlan
+}
+
+type outputPlan struct {
+	name    string
+	tensor  int // index of the model output
+	element int // index within a row
+	column  int
+	f32     bool
+}
+
+type routePlan struct {
+	name string
+	when *exprPlan // nil: always
+	to   []int     // indices into Plan.topics()
+}
+
+// timeName is the name under which expressions see the event's time.
+const timeName = "time"
+
+// Close releases the plan's model; not needed once New has been given the plan.
+func (p *Plan) Close() error {
+	if p.Model == nil {
+		return nil
+	}
+	return p.Model.Close()
+}
+
+// path resolves a path of the file against the file's folder.
+func (s *Spec) path(p string) string {
+	if filepath.IsAbs(p) {
+		return p
+	}
+	return filepath.Join(filepath.Dir(s.File), p)
+}
+
+// topics are the topics that results go to, each once.
+func (s *Spec) topics() (ts []string) {
+	if rt, ok := s.Steps[len(s.Steps)-1].(*Route); ok {
+		for _, c := range rt.Cases {
+			for _, t := range c.To {
+				if !slices.Contains(ts, t) {
+					ts = append(ts, t)
+				}
+			}
+		}
+	}
+	return ts
+}
+
+// MakePlan checks a spec against its contract, tables and model. Faults are
+// complete: what can be checked without the faulty parts is checked.
+func MakePlan(s *Spec, open ModelOpener) (*Plan, []Fault) {
+	p := &planner{
+		reader: reader{file: s.File, env: os.LookupEnv},
+		plan:   &Plan{Spec: s}, spec: s, open: open,
+		tables: map[string]*loadedTable{}, later: map[string]Pos{},
+	}
+	p.contract()
+	if p.plan.Contract != nil {
+		p.loadTables()
+		p.steps()
+		p.tryWindows()
+	}
+	if len(p.faults) > 0 {
+		if err := p.plan.Close(); err != nil {
+			p.fault(Pos{}, "model", "", "close the model: %v", err)
+		}
+		return nil, p.faults
+	}
+	return p.plan, nil
+}
+
+type planner struct {
+	reader
+	plan   *Plan
+	spec   *Spec
+	open   ModelOpener
+	key    string
+	tables map[string]*loadedTable
+	later  map[string]Pos // features not computed yet at this point
+	scored bool           // past the infer step
+}
+
+func (p *planner) contract() {
+	src := &p.spec.Source
+	path := p.spec.path(src.Contract)
+	c, err := contract.Load(path)
+	if err != nil {
+		remedy := "mend the contract; docs/contracts.md says what it can hold"
+		if fileMissing(path) {
+			remedy = "paths are relative to the pipeline file; check this one"
+		}
+		p.fault(src.contractPos, "contract", remedy, "contract %s: %v", src.Contract, err)
+		return
+	}
+	names := fieldNames(c)
+	check := func(field string, pos Pos, what string) bool {
+		if field == "" {
+			return true
+		}
+		if _, ok := c.Field(field); !ok {
+			p.fault(pos, "unknown-field", didYouMean(field, names), "%s: the contract %s has no field %q", what, src.Contract, field)
+			return false
+		}
+		return true
+	}
+	ok := check(src.ID, src.idPos, "source.id")
+	ok = check(src.Key, src.keyPos, "source.key") && ok
+	ok = check(src.TimeField, src.timePos, "source.time.field") && ok
+	if !ok {
+		return
+	}
+	if p.key = src.Key; p.key == "" {
+		p.key = c.Key
+	}
+	p.plan.Contract = c
+}
+
+func fileMissing(path string) bool {
+	_, err := os.Stat(path)
+	return err != nil
+}
+
+func fieldNames(c *contract.Contract) []string {
+	fs := c.Fields()
+	names := make([]string, len(fs))
+	for i, f := range fs {
+		names[i] = f.Path
+	}
+	return names
+}
+
+// loadTables reads every table once, to report what is wrong with it at its own
+// place. Lookups load the columns that they want for themselves.
+func (p *planner) loadTables() {
+	used := map[string]bool{}
+	for _, st := range p.spec.Steps {
+		if f, ok := st.(*Features); ok {
+			for _, it := range f.Items {
+				if it.Lookup != nil {
+					used[it.Lookup.Table] = true
+				}
+			}
+		}
+	}
+	for i := range p.spec.Tables {
+		t := &p.spec.Tables[i]
+		if !used[t.Name] {
+			p.fault(t.pos, "unused-table", "take it out, or look something up in it", "no feature looks anything up in the table %q", t.Name)
+			continue
+		}
+		table, err := feature.LoadTable(p.spec.path(t.File), t.Key, nil)
+		if err != nil {
+			p.fault(t.pos, "table", "paths are relative to the pipeline file", "table %q: %v", t.Name, err)
+		}
+		p.tables[t.Name] = &loadedTable{spec: t, table: table}
+	}
+}
+
+// loadedTable is a table of the file; table is nil where it could not be read.
+type loadedTable struct {
+	spec  *Table
+	table *feature.Table
+}
+
+// kind finds a column of the table.
+func (t *loadedTable) kind(name string) (event.Kind, bool) {
+	for _, f := range t.table.Fields() {
+		if f.Name == name {
+			return f.Kind, true
+		}
+	}
+	return 0, false
+}
+
+func (t *loadedTable) names() (names []string) {
+	for _, f := range t.table.Fields() {
+		names = append(names, f.Name)
+	}
+	return names
+}
+
+func (p *planner) steps() {
+	for _, st := range p.spec.Steps {
+		if f, ok := st.(*Features); ok {
+			for _, it := range f.Items {
+				if first, dup := p.later[it.Name]; dup {
+					p.fault(it.pos, "name-taken", "choose another name", "the feature %q is already defined on line %d", it.Name, first.Line)
+					continue
+				}
+				if _, ok := p.plan.Contract.Field(it.Name); ok {
+					p.fault(it.pos, "name-taken", "choose another name", "the feature %q has the name of a field of the contract", it.Name)
+				}
+				if it.Name == timeName {
+					p.fault(it.pos, "name-taken", "choose another name", "`time` is the event's own time")
+				}
+				p.later[it.Name] = it.pos
+			}
+		}
+	}
+	for _, st := range p.spec.Steps {
+		switch st := st.(type) {
+		case *Features:
+			p.featureStep(st)
+		case *Infer:
+			if !p.scored {
+				p.inferStep(st)
+			}
+			p.scored = true
+		case *Route:
+			p.routeStep(st)
+		}
+	}
+}
+
+// tryWindows makes every group of windows once, to learn whether it can be.
+func (p *planner) tryWindows() {
+	for _, st := range p.plan.front {
+		if g, ok := st.(*windowsPlan); ok && len(p.faults) == 0 {
+			if _, err := newWindowsStep(p.plan, g); err != nil {
+				p.fault(p.plan.columns[g.out[0]].pos, "window", "", "%v", err)
+			}
+		}
+	}
+}
+
+// add makes a new column.
+func (p *planner) add(name string, kind event.Kind, pos Pos) int {
+	p.plan.columns = append(p.plan.columns, columnDef{name, kind, pos})
+	return len(p.plan.columns) - 1
+}
+
+// find resolves a name to a column, which may be a field of the contract that
+// nobody asked for before; -1 with a fault where there is none.
+func (p *planner) find(name string, pos Pos, what string) int {
+	if i := slices.IndexFunc(p.plan.columns, func(c columnDef) bool { return c.name == name }); i >= 0 {
+		return i
+	}
+	if name == timeName {
+		return p.add(timeName, event.Time, pos)
+	}
+	if f, ok := p.plan.Contract.Field(name); ok {
+		i := p.add(name, f.Kind, pos)
+		p.plan.decode = append(p.plan.decode, decodedField{name, i})
+		return i
+	}
+	if at, ok := p.later[name]; ok {
+		if _, lookup := p.lookupOf(name); lookup {
+			p.fault(pos, "unknown-name", fmt.Sprintf("write %s.FIELD", name), "%s: %q is a lookup; one of its fields is meant", what, name)
+		} else {
+			p.fault(pos, "used-before", fmt.Sprintf("move the feature %q before its use", name), "%s uses %q before it exists: it is computed on line %d", what, name, at.Line)
+		}
+		return -1
+	}
+	p.fault(pos, "unknown-name", didYouMean(name, p.known()), "%s: there is no field or feature %q", what, name)
+	return -1
+}
+
+func (p *planner) lookupOf(name string) (*LookupFeature, bool) {
+	for _, st := range p.spec.Steps {
+		if f, ok := st.(*Features); ok {
+			for _, it := range f.Items {
+				if it.Name == name && it.Lookup != nil {
+					return it.Lookup, true
+				}
+			}
+		}
+	}
+	return nil, false
+}
+
+// known are all names that may be used at this point, sorted.
+func (p *planner) known() []string {
+	names := fieldNames(p.plan.Contract)
+	for _, c := range p.plan.columns {
+		names = append(names, c.name)
+	}
+	return slices.Compact(slices.Sorted(slices.Values(names)))
+}
+
+// program compiles an expression over the names known at this point.
+func (p *planner) program(e *Expr, what string, want ...event.Kind) *exprPlan {
+	if e == nil {
+		return nil
+	}
+	var vars []expr.Var
+	for _, f := range p.plan.Contract.Fields() {
+		vars = append(vars, expr.Var{Name: f.Path, Kind: f.Kind})
+	}
+	for _, c := range p.plan.columns {
+		if !slices.ContainsFunc(vars, func(v expr.Var) bool { return v.Name == c.name }) {
+			vars = append(vars, expr.Var{Name: c.name, Kind: c.kind})
+		}
+	}
+	if !slices.ContainsFunc(vars, func(v expr.Var) bool { return v.Name == timeName }) {
+		vars = append(vars, expr.Var{Name: timeName, Kind: event.Time})
+	}
+	prog, err := expr.Compile(e.Source, vars, want...)
+	if err != nil {
+		remedy := "docs/features.md says what expressions can use"
+		for name, at := range p.later {
+			if !slices.ContainsFunc(vars, func(v expr.Var) bool { return v.Name == name }) && mentions(e.Source, name) {
+				remedy = fmt.Sprintf("%q is computed on line %d: move it before its use", name, at.Line)
+			}
+		}
+		p.fault(e.pos, "expression", remedy, "%s: %v", what, err)
+		return nil
+	}
+	x := &exprPlan{program: prog, what: what}
+	for _, v := range prog.Vars() {
+		x.vars = append(x.vars, p.find(v, e.pos, what))
+	}
+	return x
+}
+
+// step appends a step to the side of the model that it stands on.
+func (p *planner) step(s planStep) {
+	if p.scored {
+		p.plan.back = append(p.plan.back, s)
+	} else {
+		p.plan.front = append(p.plan.front, s)
+	}
+}
+
+func (p *planner) routeStep(rt *Route) {
+	topics := p.spec.topics()
+	for _, c := range rt.Cases {
+		r := routePlan{name: c.Name, when: p.program(c.When, "route.when", event.Bool)}
+		for _, t := range c.To {
+			r.to = append(r.to, slices.Index(topics, t))
+		}
+		p.plan.routes = append(p.plan.routes, r)
+	}
+}

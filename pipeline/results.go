@@ -1,0 +1,242 @@
+package pipeline
+
+import (
+	"unsafe"
+
+	"github.com/freshet-io/freshet/broker"
+	"github.com/freshet-io/freshet/errkind"
+	"github.com/freshet-io/freshet/event"
+	"github.com/freshet-io/freshet/inference"
+)
+
+// results routes the rows of frames and writes them as JSON. It belongs to one task.
+type results struct {
+	plan      *Plan
+	partition int
+	maxRecord int // the broker's limit; 0 without
+
+	routes []*exprStep // nil for the case that always holds
+	holds  []event.Column
+	ids    []*resultID // by topic
+	head   []byte      // static text: model, version
+	names  [][]byte    // `"feature":` by Plan.results
+	bits   []int
+	outs   [][]byte // `"name":` by further output
+	scoreB int
+	static event.Headers
+	clock  clock
+	source []byte
+	chosen []int // the route of each row
+}
+
+func newResults(p *Plan, topics []string, partition, maxRecord int) *results {
+	r := &results{plan: p, partition: partition, maxRecord: maxRecord, scoreB: 64}
+	r.holds = make([]event.Column, len(p.routes))
+	for i, rt := range p.routes {
+		var s *exprStep
+		if rt.when != nil {
+			s = newExprStep(rt.when)
+			s.out = &r.holds[i]
+		}
+		r.routes = append(r.routes, s)
+	}
+	for _, t := range topics {
+		r.ids = append(r.ids, newResultID(p.Spec.Name, t, p.Spec.Source.Topic))
+	}
+	for _, c := range p.results {
+		r.names = append(r.names, append(appendString(nil, p.columns[c].name), ':'))
+	}
+	if p.infer != nil {
+		var meta inference.Metadata = p.Model.Metadata()
+		r.head = append(r.head, `,"model":`...)
+		r.head = appendString(r.head, meta.Name)
+		r.head = append(r.head, `,"version":`...)
+		r.head = appendString(r.head, meta.Version)
+		for i := range p.infer.outputs {
+			o := &p.infer.outputs[i]
+			r.outs = append(r.outs, append(appendString(nil, o.name), ':'))
+			if o.column == p.infer.score && o.f32 {
+				r.scoreB = 32
+			}
+		}
+	}
+	r.static = r.static.AppendString("ce_specversion", "1.0").
+		AppendString("ce_type", "io.freshet.prediction").
+		AppendString("ce_source", "/freshet/"+p.Spec.Name).
+		AppendString("content-type", "application/json")
+	return r
+}
+
+// write fills the frame's output records. A result too large for the broker
+// becomes a dead letter.
+func (r *results) write(f *frame) (predictions int) {
+	for i, s := range r.routes {
+		if s != nil {
+			s.run(f)
+			r.holds[i].Name = r.plan.routes[i].name
+		}
+	}
+	for i := range f.out {
+		f.out[i] = f.out[i][:0]
+	}
+	r.chosen = sized(r.chosen, f.rows.N)
+	for row := range f.rows.N {
+		if f.skip[row] {
+			continue
+		}
+		r.chosen[row] = r.choose(row)
+		rt := &r.plan.routes[r.chosen[row]]
+		rec := &f.recs.Records[f.rows.Index[row]]
+		r.source = appendSource(r.source[:0], f.rows.ID[row], r.partition, rec)
+		tail := [2]int{-1, -1}
+		for _, topic := range rt.to {
+			from := len(f.arena)
+			f.arena = append(f.arena, `{"id":"`...)
+			id := len(f.arena)
+			f.arena = r.ids[topic].append(f.arena, r.source)
+			if tail[0] < 0 {
+				tail[0] = len(f.arena)
+				f.arena = r.body(f.arena, f, row, rt.name)
+				tail[1] = len(f.arena)
+			} else {
+				f.arena = append(f.arena, f.arena[tail[0]:tail[1]]...)
+			}
+			out := event.Record{
+				ID:      f.arena[id : id+idLength : id+idLength],
+				Key:     unsafe.Slice(unsafe.StringData(f.rows.Key[row]), len(f.rows.Key[row])),
+				Headers: r.headers(rec),
+				Value:   f.arena[from:len(f.arena):len(f.arena)],
+			}
+			if r.maxRecord > 0 && out.Size() > r.maxRecord {
+				f.skip[row] = true
+				f.letters = append(f.letters, letter{f.rows.Index[row], "result_too_large", "route", 1,
+					errkind.Errorf(errkind.Invalid, "the result has %d bytes, and topic %q takes at most %d", out.Size(), r.plan.Spec.topics()[topic], r.maxRecord)})
+				break
+			}
+			f.out[topic] = append(f.out[topic], out)
+		}
+		if !f.skip[row] {
+			predictions++
+		}
+	}
+	return predictions
+}
+
+func (r *results) choose(row int) int {
+	for i, s := range r.routes {
+		if s == nil || !r.holds[i].IsNull(row) && r.holds[i].Bools[row] {
+			return i
+		}
+	}
+	return len(r.routes) - 1
+}
+
+// headers are the CloudEvents attributes of a result, with the trace of its event.
+func (r *results) headers(rec *event.Record) event.Headers {
+	if len(rec.Headers) == 0 {
+		return r.static
+	}
+	h := r.static
+	for _, name := range [...]string{"traceparent", "tracestate"} {
+		if v, ok := rec.Headers.Get(name); ok {
+			h = h[:len(h):len(h)].Append(name, v)
+		}
+	}
+	return h
+}
+
+// body writes a result from behind its id to its end.
+func (r *results) body(b []byte, f *frame, row int, route string) []byte {
+	p := r.plan
+	b = append(b, `","source_id":`...)
+	b = appendString(b, r.source)
+	b = append(b, `,"time":"`...)
+	b = r.clock.append(b, f.rows.Time[row])
+	b = append(b, '"')
+	if k := f.rows.Key[row]; k != "" {
+		b = append(b, `,"key":`...)
+		b = appendString(b, k)
+	}
+	b = append(b, r.head...)
+	if p.infer != nil {
+		if s := p.infer.score; s >= 0 {
+			b = append(b, `,"score":`...)
+			b = appendValue(b, f.columns[s], row, r.scoreB, &r.clock)
+		}
+		b = r.outputs(b, f, row)
+		if row < len(f.fallback) && f.fallback[row] {
+			b = append(b, `,"fallback":true`...)
+		}
+	}
+	b = append(b, `,"route":`...)
+	b = appendString(b, route)
+	if v := p.Contract.Version; v != "" {
+		b = append(b, `,"contract":`...)
+		b = appendString(b, v)
+	}
+	b = append(b, `,"features":{`...)
+	for i, c := range p.results {
+		if i > 0 {
+			b = append(b, ',')
+		}
+		b = append(b, r.names[i]...)
+		b = appendValue(b, f.columns[c], row, 64, &r.clock)
+	}
+	return append(b, "}}"...)
+}
+
+// outputs writes the model's outputs besides the score.
+func (r *results) outputs(b []byte, f *frame, row int) []byte {
+	open := false
+	for i := range r.plan.infer.outputs {
+		o := &r.plan.infer.outputs[i]
+		if o.column == r.plan.infer.score {
+			continue
+		}
+		if !open {
+			b = append(b, `,"outputs":{`...)
+			open = true
+		} else {
+			b = append(b, ',')
+		}
+		b = append(b, r.outs[i]...)
+		bits := 64
+		if o.f32 {
+			bits = 32
+		}
+		b = appendValue(b, f.columns[o.column], row, bits, &r.clock)
+	}
+	if open {
+		b = append(b, '}')
+	}
+	return b
+}
+
+func appendValue(b []byte, c *event.Column, row, bits int, t *clock) []byte {
+	if c.IsNull(row) {
+		return append(b, "null"...)
+	}
+	switch c.Kind {
+	case event.Float:
+		return appendNumber(b, c.Floats[row], bits)
+	case event.Int:
+		return appendInt(b, c.Ints[row])
+	case event.Bool:
+		if c.Bools[row] {
+			return append(b, "true"...)
+		}
+		return append(b, "false"...)
+	case event.Time:
+		return append(t.append(append(b, '"'), c.Ints[row]), '"')
+	}
+	return appendString(b, c.Strings[row])
+}
+
+// publications lists the frame's output records for the transaction.
+func (r *results) publications(f *frame, topics []string, tx *broker.Tx) {
+	for i, recs := range f.out {
+		if len(recs) > 0 {
+			tx.Publish = append(tx.Publish, broker.Publication{Topic: topics[i], Partition: broker.AnyPartition, Records: recs})
+		}
+	}
+}

@@ -1,0 +1,311 @@
+package pipeline
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/freshet-io/freshet/broker"
+	"github.com/freshet-io/freshet/contract"
+	"github.com/freshet-io/freshet/errkind"
+	"github.com/freshet-io/freshet/event"
+)
+
+const (
+	// fetchMax is the greatest number of events of a frame.
+	fetchMax = 1024
+	// framesInFlight is how many frames a task works on at a time: one in the
+	// front, one in the back, one between them.
+	framesInFlight = 3
+)
+
+// task runs the plan on one claimed partition.
+type task struct {
+	p     *Pipeline
+	claim broker.Claim
+	log   *slog.Logger
+
+	decoder   *contract.Decoder
+	front     []frameStep
+	groups    []*windowsStep
+	changelog *changelog // nil where the plan has no windows
+	scorer    *scorer    // nil where it has no model
+	back      []frameStep
+	results   *results
+	letters   *letters
+
+	free chan *frame
+	full chan *frame
+}
+
+func (p *Pipeline) newTask(claim broker.Claim) (*task, error) {
+	t := &task{
+		p: p, claim: claim, log: p.log.With("partition", claim.Partition()),
+		free: make(chan *frame, framesInFlight), full: make(chan *frame, framesInFlight),
+	}
+	plan, src := p.plan, &p.plan.Spec.Source
+	opts := contract.Options{ID: src.ID, Key: src.Key, Time: src.timeRule(plan.Contract), MaxBytes: src.MaxBytes}
+	for _, d := range plan.decode {
+		opts.Fields = append(opts.Fields, d.path)
+	}
+	var err error
+	if t.decoder, err = plan.Contract.NewDecoder(opts); err != nil {
+		return nil, fmt.Errorf("make a decoder: %w", err)
+	}
+	if t.front, err = t.steps(plan.front); err != nil {
+		return nil, err
+	}
+	if t.back, err = t.steps(plan.back); err != nil {
+		return nil, err
+	}
+	if len(t.groups) > 0 {
+		t.changelog = newChangelog(plan.Spec.StateTopic(), claim.Partition(), t.groups)
+	}
+	if p.model != nil {
+		t.scorer = newScorer(plan, p.model)
+	}
+	limit := p.broker.Capabilities().MaxRecordBytes
+	t.results = newResults(plan, p.topics, claim.Partition(), limit)
+	t.letters = newLetters(plan.Spec, claim.Partition(), limit)
+	for range framesInFlight {
+		f := plan.newFrame()
+		f.out = make([][]event.Record, len(p.topics))
+		t.free <- f
+	}
+	return t, nil
+}
+
+func (t *task) steps(plans []planStep) (steps []frameStep, err error) {
+	for _, s := range plans {
+		switch s := s.(type) {
+		case *windowsPlan:
+			w, err := newWindowsStep(t.p.plan, s)
+			if err != nil {
+				return nil, err
+			}
+			t.groups = append(t.groups, w)
+			steps = append(steps, w)
+		case *exprPlan:
+			steps = append(steps, newExprStep(s))
+		case *lookupPlan:
+			steps = append(steps, &lookupStep{plan: s, out: make([]*event.Column, len(s.out))})
+		}
+	}
+	return steps, nil
+}
+
+// run works until ctx is done, the claim is revoked, or something fails that
+// does not pass. What was fetched by then is finished first, except after a failure.
+func (t *task) run(ctx context.Context) error {
+	if t.changelog != nil {
+		if err := t.restore(ctx); err != nil {
+			return err
+		}
+	}
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	finished := make(chan error, 1)
+	go func() { finished <- t.runBack(stop) }()
+	front := t.runFront(ctx)
+	close(t.full)
+	back := <-finished
+	if err := errors.Join(quiet(back), quiet(front)); err != nil {
+		return fmt.Errorf("partition %d: %w", t.claim.Partition(), err)
+	}
+	return nil
+}
+
+// quiet drops the errors that only say that the work ends here.
+func quiet(err error) error {
+	switch errkind.Of(err) {
+	case errkind.Canceled, errkind.Conflict, errkind.Closed:
+		return nil
+	}
+	return err
+}
+
+func (t *task) restore(ctx context.Context) error {
+	began := time.Now()
+	topic, err := t.p.broker.Describe(ctx, t.changelog.topic, "")
+	if err != nil {
+		return fmt.Errorf("describe the state topic: %w", err)
+	}
+	part := topic.Partitions[t.claim.Partition()]
+	records, err := t.changelog.restore(ctx, t.p.broker, t.claim.Start(), part.Start, part.End)
+	if err != nil {
+		return &restoreError{err}
+	}
+	if records > 0 {
+		t.log.Info("state restored", "records", records, "position", t.claim.Start(), "took", time.Since(began).Round(time.Millisecond))
+	} else if t.claim.Start() > 0 {
+		t.log.Warn("no state found for the events already processed; windows begin empty", "position", t.claim.Start())
+	}
+	t.countState()
+	return nil
+}
+
+// restoreError keeps a Conflict at the restore from passing as a revoked claim.
+type restoreError struct{ err error }
+
+func (e *restoreError) Error() string { return "restore the state: " + e.err.Error() }
+
+func (t *task) countState() {
+	var keys, bytes int64
+	for _, g := range t.groups {
+		keys += int64(g.windows.Keys())
+		bytes += g.windows.Bytes()
+	}
+	t.p.counters.state(t.claim.Partition(), keys, bytes)
+}
+
+// runFront fetches, decodes, computes features and hands rows to the model.
+func (t *task) runFront(ctx context.Context) error {
+	for {
+		var f *frame
+		select {
+		case f = <-t.free:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+		recs, err := t.claim.Fetch(ctx, fetchMax)
+		if err != nil {
+			return fmt.Errorf("fetch: %w", err)
+		}
+		f.recs = recs
+		t.prepare(f)
+		if t.scorer != nil && f.rows.N > 0 {
+			if err := t.scorer.submit(context.WithoutCancel(ctx), f); err != nil {
+				return fmt.Errorf("submit to the model: %w", err)
+			}
+		} else {
+			f.busy = 0
+		}
+		t.full <- f // never blocks: there is room for every frame
+	}
+}
+
+// prepare decodes a frame and runs the steps before the model.
+func (t *task) prepare(f *frame) {
+	c := &t.p.counters
+	t.decoder.Decode(f.recs.Records, &f.rows)
+	f.letters = f.letters[:0]
+	for _, x := range f.rows.Faults {
+		f.letters = append(f.letters, letter{x.Record, x.Reason, "validate", 1, x.Err})
+	}
+	t.p.plan.bind(f)
+	t.runSteps(t.front, f)
+	if t.changelog != nil {
+		t.changelog.record(f, f.recs.Next())
+		t.countState()
+	}
+	c.consumed.Add(uint64(len(f.recs.Records)))
+}
+
+func (t *task) runSteps(steps []frameStep, f *frame) {
+	c := &t.p.counters
+	for _, s := range steps {
+		began := time.Now()
+		faults := uint64(s.run(f))
+		switch s.(type) {
+		case *exprStep:
+			c.exprFaults.Add(faults)
+		case *lookupStep:
+			c.lookupMisses.Add(faults)
+			c.lookupSeconds.Record(int64(time.Since(began)))
+		default:
+			c.lookupSeconds.Record(int64(time.Since(began)))
+		}
+	}
+}
+
+// runBack takes the model's answers, writes results and commits, until the
+// front has closed the queue. After a failure it stops the front and only waits
+// for the model to let go of the frames that are still under way.
+func (t *task) runBack(stopFront func()) (err error) {
+	for f := range t.full {
+		if err != nil {
+			t.abandon(f)
+		} else if err = t.finish(f); err != nil {
+			stopFront()
+		} else {
+			t.free <- f
+		}
+	}
+	return err
+}
+
+func (t *task) abandon(f *frame) {
+	for _, r := range f.requests[:f.busy] {
+		_ = r.Wait(context.Background()) // cannot fail: the context is never done
+	}
+	f.recs.Release()
+}
+
+// finish turns a scored frame into a transaction and commits it.
+func (t *task) finish(f *frame) error {
+	c := &t.p.counters
+	if t.scorer != nil && f.rows.N > 0 {
+		failed := uint64(t.scorer.collect(f))
+		c.failures.Add(failed)
+	}
+	t.runSteps(t.back, f)
+	f.arena = f.arena[:0]
+	predictions := t.results.write(f)
+	t.letters.write(f)
+
+	f.tx.Publish, f.tx.Positions = f.tx.Publish[:0], f.tx.Positions[:0]
+	t.results.publications(f, t.p.topics, &f.tx)
+	if len(f.dead) > 0 {
+		f.tx.Publish = append(f.tx.Publish, broker.Publication{Topic: t.p.plan.Spec.DeadLetters(), Partition: broker.AnyPartition, Records: f.dead})
+	}
+	if t.changelog != nil {
+		f.state[0] = event.Record{Value: f.change}
+		f.tx.Publish = append(f.tx.Publish, broker.Publication{Topic: t.changelog.topic, Partition: t.claim.Partition(), Records: f.state[:]})
+	}
+	next := f.recs.Next()
+	f.tx.Positions = append(f.tx.Positions, broker.ClaimPosition{Claim: t.claim, Next: next})
+	// The commit is finished even while the process is asked to stop, so it
+	// runs under its own deadline.
+	ctx, cancel := context.WithTimeout(context.Background(), commitTimeout)
+	err := t.p.broker.Commit(ctx, &f.tx)
+	cancel()
+	if err != nil {
+		f.recs.Release()
+		return fmt.Errorf("commit up to position %d: %w", next, err)
+	}
+	t.count(f, predictions)
+	f.recs.Release()
+	if trim := f.snapshot.trim; trim > 0 {
+		if err := t.p.broker.Trim(context.Background(), t.changelog.topic, t.claim.Partition(), trim); err != nil {
+			t.log.Warn("trim the state topic", "error", err) // costs space only; the next cycle tries again
+		}
+	}
+	return nil
+}
+
+// commitTimeout bounds one commit, retries included.
+const commitTimeout = time.Minute
+
+// count measures a committed frame.
+func (t *task) count(f *frame, predictions int) {
+	c := &t.p.counters
+	now := time.Now().UnixNano()
+	c.predictions.Add(uint64(predictions))
+	c.batchRows.Record(int64(len(f.recs.Records)))
+	c.dead(f.letters)
+	for row := range f.rows.N {
+		if f.skip[row] {
+			continue
+		}
+		c.freshness.Record(now - f.rows.Time[row])
+		c.sinceArrival.Record(now - f.rows.Arrival[row])
+		c.routes[t.results.chosen[row]].Add(1)
+	}
+	for _, used := range f.fallback {
+		if used {
+			c.fallbacks.Add(1)
+		}
+	}
+}
