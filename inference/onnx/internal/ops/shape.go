@@ -43,8 +43,7 @@ func byElem(d inference.DataType, f32, f64, i64, i32, b, s Kernel) (Kernel, erro
 // sharing is a kernel that only changes the shape.
 func sharing(reshape func(f *Frame, in []*Tensor, shape []int) ([]int, error)) Kernel {
 	return func(f *Frame, in, out []*Tensor) error {
-		var room [MaxRank + 1]int
-		shape, err := reshape(f, in, room[:0])
+		shape, err := reshape(f, in, f.shape[:0])
 		if err != nil {
 			return err
 		}

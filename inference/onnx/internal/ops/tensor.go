@@ -133,6 +133,7 @@ type Frame struct {
 	seen        []bool
 	trees       treeScratch
 	slicing     slicing
+	shape       [MaxRank + 1]int
 }
 
 // Reset begins a run.
