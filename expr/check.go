@@ -20,6 +20,7 @@ type checker struct {
 	src  string
 	vars []Var
 	ast  *ast.AST
+	rows bool // leave everything to cel-go
 }
 
 // at makes an error for the node with this id.
@@ -58,7 +59,8 @@ func (c *checker) fault(iss *cel.Issues) error {
 		name := undeclared.FindStringSubmatch(text)[1]
 		return c.errorf(line, column, "%s", c.unknownName(line, column, name))
 	case noFields.MatchString(text):
-		return c.errorf(line, column, "%s", c.unknownName(line, c.chainStart(line, column), ""))
+		column = c.chainStart(line, column)
+		return c.errorf(line, column, "%s", c.unknownName(line, column, ""))
 	case noOverload.MatchString(text):
 		m := noOverload.FindStringSubmatch(text)
 		op, args := m[1], strings.TrimSuffix(strings.Replace(m[2], ".(", ", ", 1), ")")
@@ -201,8 +203,8 @@ func plainTypes(text string) string {
 		case "bool":
 			return "boolean"
 		case "dyn":
-		return "value of any type"
-	case "google.protobuf.Timestamp", "timestamp":
+			return "value of any type"
+		case "google.protobuf.Timestamp", "timestamp":
 			return "time"
 		case "google.protobuf.Duration":
 			return "duration"
@@ -250,23 +252,25 @@ func nearest(name string, known []string) string {
 	return best
 }
 
-// distance is the Levenshtein distance.
+// distance is the Levenshtein distance, with two letters swapped as one step.
 func distance(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
+	before, last, row := make([]int, len(b)+1), make([]int, len(b)+1), make([]int, len(b)+1)
+	for j := range last {
+		last[j] = j
 	}
 	for i := range len(a) {
-		diagonal := row[0]
 		row[0] = i + 1
 		for j := range len(b) {
 			cost := 1
 			if a[i] == b[j] {
 				cost = 0
 			}
-			next := min(row[j]+1, row[j+1]+1, diagonal+cost)
-			diagonal, row[j+1] = row[j+1], next
+			row[j+1] = min(row[j]+1, last[j+1]+1, last[j]+cost)
+			if i > 0 && j > 0 && a[i] == b[j-1] && a[i-1] == b[j] {
+				row[j+1] = min(row[j+1], before[j-1]+1)
+			}
 		}
+		before, last, row = last, row, before
 	}
-	return row[len(b)]
+	return last[len(b)]
 }

@@ -16,6 +16,6 @@
 // && and || give what their other operand decides alone (false && null is false),
 // c ? a : b looks only at the branch that c selects, and the tests for null above.
 // CEL's rules for errors apply: an integer overflow, a division of integers by
-// zero, the ordering of NaN or a failed conversion is a Fault of the row, absorbed
+// zero, the least of NaN and a number or a failed conversion is a Fault of the row, absorbed
 // by && and || as null is. Times outside the years 1678 to 2262 are faults.
 package expr

@@ -1,8 +1,6 @@
 package expr
 
 import (
-	"math"
-
 	"github.com/freshet-io/freshet/errkind"
 	"github.com/freshet-io/freshet/event"
 )
@@ -245,6 +243,3 @@ func setNull(c *event.Column, row int) {
 	}
 	c.SetNull(row)
 }
-
-// isNaN is math.IsNaN, named for the loops.
-func isNaN(f float64) bool { return math.IsNaN(f) }

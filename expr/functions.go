@@ -139,7 +139,7 @@ func (l *lowerer) floatFunction(name string, a int) (int, error) {
 	case "math.sqrt":
 		return number(math.Sqrt)
 	case "math.isNaN":
-		return test(isNaN)
+		return test(math.IsNaN)
 	case "math.isInf":
 		return test(func(x float64) bool { return math.IsInf(x, 0) })
 	case "math.isFinite":

@@ -78,7 +78,7 @@ func binary[A, B, R any](c *code, a, b int, t slotType, inA func(*register) []A,
 	return to
 }
 
-// compare compiles a comparison of totally ordered values.
+// compare compiles a comparison. NaN is neither equal to nor ordered with anything, as in CEL.
 func compare[T cmp.Ordered](c *code, op string, a, b int, in func(*register) []T) int {
 	to := c.result(slotBool)
 	c.add(func(e *Evaluator, n int) {
@@ -120,21 +120,6 @@ func compareLoop[T cmp.Ordered](op string, dst []bool, x, y []T) {
 	}
 }
 
-// compareFloats compiles a comparison in which NaN has no order.
-func compareFloats(c *code, op string, a, b int) int {
-	ordered := op != operators.Equals && op != operators.NotEquals
-	to := c.result(slotBool)
-	c.add(func(e *Evaluator, n int) {
-		x, y, r := &e.regs[a], &e.regs[b], &e.regs[to]
-		r.inherit(n, x, y)
-		compareLoop(op, r.b[:n], x.f[:n], y.f[:n])
-		if ordered {
-			r.flagNaN(x.f[:n], y.f[:n])
-		}
-	})
-	return to
-}
-
 func (r *register) flagNaN(x, y []float64) {
 	for i := range x {
 		if x[i] != x[i] || y[i] != y[i] {
@@ -143,7 +128,8 @@ func (r *register) flagNaN(x, y []float64) {
 	}
 }
 
-// extreme compiles math.least and math.greatest of two values. Of equals, the first.
+// extreme compiles math.least and math.greatest of two values. Of equals, the
+// first; NaN is a fault.
 func extreme[T cmp.Ordered](c *code, greatest bool, a, b int, in func(*register) []T) int {
 	t := c.slots[a].typ
 	to := c.result(t)

@@ -237,7 +237,7 @@ func (l *lowerer) compare(op string, a, b int) (int, error) {
 	c := l.code
 	switch ta {
 	case slotFloat:
-		return compareFloats(c, op, a, b), nil
+		return compare(c, op, a, b, floats), nil
 	case slotString:
 		return compare(c, op, a, b, texts), nil
 	case slotBool:
