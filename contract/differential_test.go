@@ -342,3 +342,29 @@ func duplicates(payload []byte) bool {
 	s := scanner{b: payload}
 	return s.skip(s.space(0), 0) < 0
 }
+
+func FuzzParse(f *testing.F) {
+	f.Add([]byte(cardSchema))
+	f.Add([]byte(orderSchema))
+	f.Add([]byte(fuzzSchema))
+	f.Add([]byte(`{"$id":"https://a/b","$defs":{"x":{"$anchor":"y","$ref":"#/$defs/x"}},"properties":{"v":{"$ref":"#y","anyOf":[{"type":"null"},{"enum":[1]}]}}}`))
+	f.Fuzz(func(t *testing.T, schema []byte) {
+		c, err := Parse("fuzzed", schema)
+		if err != nil {
+			if kindOf(err) != "config" {
+				t.Fatalf("kind of %v", err)
+			}
+			return
+		}
+		var fields []string
+		for _, x := range c.Fields() {
+			fields = append(fields, x.Path)
+		}
+		d, err := c.NewDecoder(Options{Fields: fields})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var rows Rows
+		decodeOne(d, `{"v":[1,{"a":"b"}],"id":1,"at":"2018-04-01T00:00:31","s":"x"}`, &rows)
+	})
+}

@@ -3,6 +3,7 @@ package contract
 import (
 	"bytes"
 	"flag"
+	"fmt"
 	"os"
 	"strings"
 	"testing"
@@ -205,5 +206,21 @@ func TestPropertyOrderDoesNotMatter(t *testing.T) {
 		if rows.Columns[0].Ints[i] != 1 || rows.Columns[1].Ints[i] != 2 || rows.Columns[2].Ints[i] != 3 {
 			t.Fatalf("%s: %v", recs[i].Value, table(&rows)[i])
 		}
+	}
+}
+
+// TestReferencesThatMultiplyAreBounded compiles a schema whose references unfold to
+// 2^24 schemas.
+func TestReferencesThatMultiplyAreBounded(t *testing.T) {
+	var defs []string
+	for i := range 24 {
+		defs = append(defs, fmt.Sprintf(`"d%d":{"properties":{"a":{"$ref":"#/$defs/d%d"},"b":{"$ref":"#/$defs/d%d"}}}`, i, i+1, i+1))
+	}
+	schema := `{"properties":{"v":{"$ref":"#/$defs/d0"}},"$defs":{` + strings.Join(defs, ",") + `,"d24":{"type":"integer"}}}`
+	d, lib := mustDecoder(t, mustParse(t, schema), Options{}), library(t, schema)
+	var rows Rows
+	for _, leaf := range []string{"1", `"x"`} {
+		payload := `{"v":` + strings.Repeat(`{"b":`, 24) + leaf + strings.Repeat("}", 25)
+		agrees(t, lib, payload, decodeOne(d, payload, &rows))
 	}
 }

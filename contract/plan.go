@@ -32,7 +32,7 @@ type plan struct {
 	index      map[string]int
 	required   uint64   // of the first 64 properties
 	others     []int    // required properties beyond them
-	next       []int32  // per property, and last for the beginning: which one followed it last time; −1: an undeclared one
+	next       []int32  // per property, and last for the beginning: which one followed it last time; −1: none yet
 	seen       []uint32 // per property beyond the first 64: the visit in which it came
 	visit      uint32
 	additional *plan // nil: anything, and nothing to extract
