@@ -33,4 +33,6 @@ else
 	echo "bench: no C compiler or no ONNX Runtime: that comparison is left out" >&2
 	CGO_ENABLED=0 $GO build -o "$work/peers" .
 fi
+# A comparison is fair only between programs that do the same work.
+$GO test -run GiveTheSameResults .
 "$work/peers" -name "$name" -out ../results "$@"

@@ -16,9 +16,9 @@ import (
 )
 
 type options struct {
-	root, out, name, work, only string
-	runs, events                int
-	limit                       time.Duration
+	root, out, name, work, only, profile string
+	runs, events                         int
+	limit                                time.Duration
 }
 
 // comparison is one run of the program.
@@ -118,7 +118,7 @@ func (c *comparison) pipelines(ctx context.Context) error {
 	}
 	defer model.Close()
 	slow := min(c.events, 60_000)
-	sides := []side{pipelineSide(c.s, c.events), passThrough(c.s, c.events)}
+	sides := []side{pipelineSide(c.s, c.events, c.profile), passThrough(c.s, c.events)}
 	if strings.ContainsAny(c.only, "cd") {
 		sides = append(sides,
 			handLoop(c.s, model, slow, c.limit, false),

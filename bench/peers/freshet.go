@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
+	"runtime/pprof"
 	"slices"
 
 	"golang.org/x/sync/errgroup"
@@ -17,7 +19,8 @@ import (
 )
 
 // pipelineSide runs the full pipeline on the journal until everything is done.
-func pipelineSide(s *scenario, events int) side {
+// profile names a file for a CPU profile; empty takes none.
+func pipelineSide(s *scenario, events int, profile string) side {
 	recs := s.records(0, events)
 	return side{
 		Name: "Freshet",
@@ -32,6 +35,11 @@ func pipelineSide(s *scenario, events int) side {
 			if err != nil {
 				return sample{}, err
 			}
+			stop, err := profileTo(profile)
+			if err != nil {
+				return sample{}, err
+			}
+			defer func() { err = errors.Join(err, stop()) }()
 			m := startMeter()
 			if err := p.Run(ctx, pipeline.RunOptions{UntilIdle: true}); err != nil {
 				return sample{}, fmt.Errorf("run the pipeline: %w", err)
@@ -43,6 +51,24 @@ func pipelineSide(s *scenario, events int) side {
 			return out, nil
 		},
 	}
+}
+
+// profileTo begins a CPU profile and returns what ends it.
+func profileTo(path string) (stop func() error, err error) {
+	if path == "" {
+		return func() error { return nil }, nil
+	}
+	f, err := os.Create(path)
+	if err != nil {
+		return nil, err
+	}
+	if err := pprof.StartCPUProfile(f); err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return func() error {
+		pprof.StopCPUProfile()
+		return f.Close()
+	}, nil
 }
 
 // newPipeline plans the scenario's pipeline file.

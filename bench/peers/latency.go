@@ -42,31 +42,37 @@ func openLoop(ctx context.Context, s *scenario, b *broker.Broker, rate, total in
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
+	runCtx, stop := context.WithCancel(context.WithoutCancel(ctx))
+	defer stop()
 	ran := make(chan error, 1)
 	go func() {
-		err := p.Run(ctx, pipeline.RunOptions{})
+		err := p.Run(runCtx, pipeline.RunOptions{})
 		if err != nil {
-			cancel(err)
+			cancel(err) // nobody waits for results that will not come
 		}
 		ran <- err
 	}()
+	h, err := measure(ctx, cancel, s, b, p, rate, total)
+	stop()
+	return h, errors.Join(err, <-ran)
+}
+
+func measure(ctx context.Context, cancel context.CancelCauseFunc, s *scenario, b *broker.Broker, p *pipeline.Pipeline, rate, total int) (*hdrhistogram.Histogram, error) {
 	if err := awaitReady(ctx, p); err != nil {
-		return nil, errors.Join(err, <-ran)
+		return nil, err
 	}
 	// Time for the tasks of all partitions to claim and restore.
 	start := time.Now().Add(200 * time.Millisecond)
 	r := &resultReader{b: b, start: start, rate: rate, total: total, warm: rate, done: cancel}
 	if err := r.open(ctx); err != nil {
+		return nil, err
+	}
+	if err := sendAtRate(ctx, s, b, start, rate, total); err != nil {
 		cancel(err)
-		return nil, errors.Join(err, <-ran)
+		_, rerr := r.wait()
+		return nil, errors.Join(err, rerr)
 	}
-	serr := sendAtRate(ctx, s, b, start, rate, total)
-	if serr != nil {
-		cancel(serr)
-	}
-	h, err := r.wait()
-	cancel(nil)
-	return h, errors.Join(serr, err, <-ran)
+	return r.wait()
 }
 
 func awaitReady(ctx context.Context, p *pipeline.Pipeline) error {

@@ -23,6 +23,7 @@ func main() {
 	flag.IntVar(&o.runs, "runs", 3, "runs of each side")
 	flag.IntVar(&o.events, "events", 400_000, "events of a run of the fast sides")
 	flag.DurationVar(&o.limit, "limit", 3*time.Second, "longest run of the slow sides")
+	flag.StringVar(&o.profile, "profile", "", "file for a CPU profile of the pipeline's last run in (b)")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()

@@ -28,7 +28,7 @@ func TestPeersDoTheWork(t *testing.T) {
 		handLoop(s, model, 5000, time.Second, true),
 		journalLog(s, 20_000, &syncs),
 		passThrough(s, 20_000),
-		pipelineSide(s, 20_000),
+		pipelineSide(s, 20_000, ""),
 		bento(s, model, 20_000, time.Second, true, "kafka"),
 		bento(s, model, 20_000, time.Second, false, "kafka"),
 		bento(s, model, 20_000, time.Second, false, "nats"),

@@ -128,13 +128,13 @@ func (g *group) text(w io.Writer) {
 	for _, s := range g.Sides {
 		fmt.Fprintf(w, "    %s: %s\n", s.Name, s.What)
 	}
-	fmt.Fprintf(w, "    %-46s %12s  %-22s %-9s %s\n", "", "median", "min – max", "target", "")
+	fmt.Fprintf(w, "    %-58s %18s  %-24s %-8s %s\n", "", "median", "min – max", "target", "")
 	for _, r := range g.Rows {
 		note := r.Note
 		if v := r.verdict(); v != "" {
 			note = strings.TrimSpace(v + "  " + note)
 		}
-		fmt.Fprintf(w, "    %-46s %12s  %-22s %-9s %s\n", r.Name, number(r.Value.Median)+" "+r.Unit,
+		fmt.Fprintf(w, "    %-58s %18s  %-24s %-8s %s\n", r.Name, number(r.Value.Median)+" "+r.Unit,
 			number(r.Value.Min)+" – "+number(r.Value.Max), r.target(), note)
 	}
 }
