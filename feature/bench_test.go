@@ -1,0 +1,100 @@
+package feature
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"testing"
+
+	"github.com/freshet-io/freshet/event"
+)
+
+// steadyRows makes batches of 256 rows of 5,000 keys with about 60 rows a key in 30 days.
+func steadyRows(tb testing.TB, keys, batches int) (*Windows, func()) {
+	w, err := NewWindows(customerWindows(), 0)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	const n = 256
+	rng := rand.New(rand.NewPCG(1, 9))
+	names := make([]string, keys)
+	for i := range names {
+		names[i] = fmt.Sprint(i)
+	}
+	type rows struct {
+		keys  []string
+		times []int64
+		col   *event.Column
+	}
+	now := int64(1522540800e9)
+	step := int64(30*24*3600e9) / int64(60*keys)
+	all := make([]rows, batches)
+	for b := range all {
+		r := rows{make([]string, n), make([]int64, n), &event.Column{Kind: event.Float, Floats: make([]float64, n)}}
+		for i := range n {
+			r.keys[i], r.col.Floats[i] = names[rng.IntN(keys)], float64(rng.IntN(20000))/100
+		}
+		all[b] = r
+	}
+	out := newOut(w)
+	cols := []*event.Column{nil}
+	var delta []byte
+	next := 0
+	run := func() {
+		r := &all[next%batches]
+		next++
+		for i := range r.times {
+			now += step
+			r.times[i] = now / 1e9 * 1e9
+		}
+		cols[0] = r.col
+		delta = w.Update(r.keys, r.times, cols, n, out, delta[:0])
+	}
+	for range 2 * 60 * keys / n {
+		run()
+	}
+	return w, run
+}
+
+func BenchmarkUpdate(b *testing.B) {
+	for _, keys := range []int{100, 5000, 100000} {
+		b.Run(fmt.Sprintf("keys=%d", keys), func(b *testing.B) {
+			w, run := steadyRows(b, keys, 1024)
+			b.ReportAllocs()
+			b.ResetTimer()
+			for range b.N {
+				run()
+			}
+			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/256, "ns/row")
+			b.ReportMetric(float64(w.Bytes())/float64(w.Keys()), "B/key")
+		})
+	}
+}
+
+func TestUpdateAllocatesNothingInSteadyState(t *testing.T) {
+	_, run := steadyRows(t, 100, 512)
+	for range 1000 {
+		run()
+	}
+	if a := testing.AllocsPerRun(200, run); a > 0.1 {
+		t.Errorf("%v allocations for 256 rows", a)
+	}
+}
+
+func TestStateOfAnIdleKeyIsSmall(t *testing.T) {
+	w, err := NewWindows(customerWindows(), 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const n = 200_000
+	out := newOut(w)
+	col := &event.Column{Kind: event.Float, Floats: []float64{1}}
+	for i := range n {
+		w.Update([]string{fmt.Sprint("customer-", i)}, []int64{int64(i) * 1e9}, []*event.Column{col}, 1, out, nil)
+	}
+	// Two entries of 16 bytes are reserved for each key.
+	if per := w.Bytes()/n - 32; per > 280 {
+		t.Errorf("%d bytes a key beside its entries", per)
+	} else {
+		t.Logf("%d bytes a key beside its entries", per)
+	}
+}
