@@ -34,7 +34,7 @@ func (a *app) broker(ctx context.Context, f listenFlags) (err error) {
 	if f.address == "off" {
 		return usagef("--listen off: a broker without an address serves nobody")
 	}
-	l, err := a.listen(f)
+	l, err := a.listen(ctx, f)
 	if err != nil {
 		return err
 	}

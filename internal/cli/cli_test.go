@@ -51,6 +51,12 @@ type running struct {
 // begin starts a command in this process.
 func begin(t *testing.T, stdin string, env map[string]string, args ...string) *running {
 	t.Helper()
+	return beginAs(t, stdin, env, 0, args...)
+}
+
+// beginAs is begin with both outputs on a terminal of so many columns; 0 is none.
+func beginAs(t *testing.T, stdin string, env map[string]string, columns int, args ...string) *running {
+	t.Helper()
 	r := &running{out: &lockedBuffer{}, err: &lockedBuffer{}, signals: make(chan os.Signal, 2), code: make(chan int, 1)}
 	p := Process{
 		Args:   args,
@@ -62,7 +68,7 @@ func begin(t *testing.T, stdin string, env map[string]string, args ...string) *r
 		Signals: func() (<-chan os.Signal, func()) {
 			return r.signals, func() {}
 		},
-		Width: func(any) (int, bool) { return 0, false },
+		Width: func(any) (int, bool) { return columns, columns > 0 },
 		Exit:  func(code int) { t.Errorf("the process was ended with code %d", code) },
 	}
 	go func() { r.code <- Main(p) }()
@@ -152,6 +158,7 @@ func write(t *testing.T, name, text string) string {
 
 func TestWrongUsageExitsWithCode2AndOneMessage(t *testing.T) {
 	dir := t.TempDir()
+	file := write(t, "file", "")
 	for name, c := range map[string]struct {
 		args []string
 		want string
@@ -177,10 +184,12 @@ func TestWrongUsageExitsWithCode2AndOneMessage(t *testing.T) {
 		"lint of a missing file":   {[]string{"run", filepath.Join(dir, "p.yaml")}, "cannot read the pipeline file"},
 		"partitions out of range":  {[]string{"topics", "create", "t", "--partitions", "0"}, "--partitions 0"},
 		"demo without duration":    {[]string{"demo", "card-fraud", "--duration", "0s"}, "--duration 0s"},
+		"a file as data folder":    {[]string{"topics", "create", "t", "--data", file}, "this is a file, expected a folder"},
+		"csv without names":        {[]string{"produce", "t", "--format", "csv"}, "standard input:1: column 1 of the header line has no name"},
 		"bad topic name to create": {[]string{"topics", "create", "ä"}, "topic name"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			o := exec(t, "", append(c.args, "--data", filepath.Join(dir, "data"))...)
+			o := exec(t, "\n", append([]string{"--data", filepath.Join(dir, "data")}, c.args...)...)
 			if o.code != exitUsage || !strings.Contains(o.err, c.want) || !strings.HasPrefix(o.err, "freshet: ") {
 				t.Errorf("exit code %d, standard error:\n%s", o.code, o.err)
 			}

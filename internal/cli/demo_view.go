@@ -262,7 +262,8 @@ var damages = [...]struct{ old, new string }{
 func damage(value []byte, way int) []byte {
 	d := damages[way]
 	if d.new == "" {
-		return value[:bytes.Index(value, []byte(d.old))]
+		begin, _, _ := bytes.Cut(value, []byte(d.old))
+		return begin
 	}
 	return bytes.Replace(value, []byte(d.old), []byte(d.new), 1)
 }

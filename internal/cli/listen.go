@@ -37,7 +37,7 @@ type listener struct {
 }
 
 // listen takes the address. It returns nil for --listen off.
-func (a *app) listen(f listenFlags) (*listener, error) {
+func (a *app) listen(ctx context.Context, f listenFlags) (*listener, error) {
 	if f.address == "off" {
 		return nil, nil
 	}
@@ -57,7 +57,7 @@ func (a *app) listen(f listenFlags) (*listener, error) {
 		return nil, usagef("--listen: %w; the token comes from FRESHET_TOKEN, the certificate from --tls-cert and --tls-key", err)
 	}
 	var err error
-	l.Listener, err = net.Listen("tcp", f.address)
+	l.Listener, err = new(net.ListenConfig).Listen(ctx, "tcp", f.address)
 	switch {
 	case errors.Is(err, syscall.EADDRINUSE):
 		return nil, errkind.Errorf(errkind.Conflict, "listen on %s: the port is in use by another process; choose another with --listen HOST:PORT, or --listen off", f.address)

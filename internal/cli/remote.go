@@ -271,7 +271,7 @@ func (r *remote) Read(ctx context.Context, topic string, partition int, from int
 	q := url.Values{"from": {strconv.FormatInt(from, 10)}, "follow": {"true"}, "format": {"event"}, "partition": {strconv.Itoa(partition)}}
 	// The stream lives as long as its reader, not as long as this call.
 	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
-	res, err := r.do(ctx, http.MethodGet, topicPath(topic), q, "", nil)
+	res, err := r.do(ctx, http.MethodGet, topicPath(topic), q, "", nil) //nolint:bodyclose // the reader's Close closes it
 	if err != nil {
 		cancel()
 		return nil, err

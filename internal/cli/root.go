@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -50,8 +51,8 @@ type silent struct{ error }
 func (s silent) Unwrap() error { return s.error }
 
 func isSilent(err error) bool {
-	_, ok := err.(silent)
-	return ok
+	var s silent
+	return errors.As(err, &s)
 }
 
 func (a *app) root() *cobra.Command {

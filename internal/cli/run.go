@@ -73,7 +73,7 @@ func (a *app) run(ctx context.Context, file string, f runFlags) (err error) {
 	if err != nil {
 		return errors.Join(err, plan.Close())
 	}
-	l, err := a.listen(f.listenFlags)
+	l, err := a.listen(ctx, f.listenFlags)
 	if err != nil {
 		return errors.Join(err, plan.Close())
 	}

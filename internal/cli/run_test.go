@@ -329,6 +329,30 @@ func TestDemoAccountsForEveryEvent(t *testing.T) {
 	}
 }
 
+func TestInterruptedDemoDrainsAndSumsUp(t *testing.T) {
+	data := filepath.Join(t.TempDir(), "data")
+	r := beginAs(t, "", nil, 100, "demo", "card-fraud", "--duration", "1h", "--rate", "500", "--history", "1", "--customers", "200", "--data", data)
+	r.until(t, r.out, "live: 500 payments/s")
+	r.until(t, r.out, "\x1b[16A") // the picture is drawn over the one before
+	r.interrupt()
+	o := r.wait(t)
+	if o.code != exitDone || !strings.Contains(o.out, "every event accounted for") {
+		t.Errorf("code %d, %s\n%s", o.code, o.out, o.err)
+	}
+}
+
+func TestProgressIsShownOnATerminalOnly(t *testing.T) {
+	data := filepath.Join(t.TempDir(), "data")
+	o := beginAs(t, "", nil, 80, "produce", "t", "--generate", "card-fraud", "--count", "500", "--rate", "1000", "--data", data).wait(t)
+	if !strings.Contains(o.err, "\r[") || !strings.HasSuffix(o.err, "\r\x1b[K") {
+		t.Errorf("on a terminal: %q", o.err)
+	}
+	o = exec(t, "", "produce", "t", "--generate", "card-fraud", "--count", "500", "--rate", "1000", "--data", data)
+	if o.err != "" {
+		t.Errorf("elsewhere: %q", o.err)
+	}
+}
+
 func TestDemoPictures(t *testing.T) {
 	f := demoFrame{elapsed: 12 * time.Second, rate: 5012}
 	f.phaseName, f.alerts, f.trueAlerts, f.fraudCount, f.simulated = "live: 5,000 payments/s", 40, 30, 60, 1525435200

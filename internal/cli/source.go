@@ -43,7 +43,8 @@ type fileSource struct {
 	files  []string
 	reject func(file string, line, size int)
 
-	name    string // of the open file
+	path    string // of the open file
+	name    string // the same for messages
 	in      io.ReadCloser
 	lines   *lineReader
 	csv     bool
@@ -88,8 +89,11 @@ func (f *fileSource) open() error {
 	if len(f.files) == 0 {
 		return io.EOF
 	}
-	f.name, f.files = f.files[0], f.files[1:]
-	in, _, err := f.app.openInput(f.name)
+	f.path, f.files = f.files[0], f.files[1:]
+	if f.name = f.path; f.path == "-" {
+		f.name = "standard input"
+	}
+	in, _, err := f.app.openInput(f.path)
 	if err != nil {
 		return err
 	}
@@ -98,7 +102,7 @@ func (f *fileSource) open() error {
 	if err != nil {
 		return fmt.Errorf("read %s: %w", f.name, err)
 	}
-	f.csv = f.format == "csv" || f.format == "auto" && strings.HasSuffix(strings.TrimSuffix(strings.ToLower(f.name), ".gz"), ".csv")
+	f.csv = f.format == "csv" || f.format == "auto" && strings.HasSuffix(strings.TrimSuffix(strings.ToLower(f.path), ".gz"), ".csv")
 	if !f.csv {
 		return nil
 	}
@@ -171,7 +175,7 @@ func (f *fileSource) decode(line []byte, e *outgoing) bool {
 // whenever the same file is sent again.
 func (f *fileSource) lineID(line []byte) []byte {
 	h := sha256.New()
-	fmt.Fprintf(h, "%s\n%d\n", filepath.Base(f.name), f.lines.line)
+	fmt.Fprintf(h, "%s\n%d\n", filepath.Base(f.path), f.lines.line)
 	h.Write(line)
 	f.id = append(f.id[:0], "line-"...)
 	return hex.AppendEncode(f.id, h.Sum(nil)[:16])

@@ -16,6 +16,9 @@ import (
 // it and serves HTTP, that process is talked to instead: to the command it is
 // the same.
 func (a *app) openBroker(ctx context.Context) (*broker.Broker, error) {
+	if err := a.checkData(); err != nil {
+		return nil, err
+	}
 	owner, held, err := builtin.FindOwner(a.data)
 	if err != nil {
 		return nil, err
@@ -45,9 +48,20 @@ func (a *app) openExisting(ctx context.Context) (*broker.Broker, error) {
 	return a.openBroker(ctx)
 }
 
+// checkData refuses a data folder that is a file.
+func (a *app) checkData() error {
+	if st, err := os.Stat(a.data); err == nil && !st.IsDir() {
+		return usagef("--data %s: this is a file, expected a folder", a.data)
+	}
+	return nil
+}
+
 // ownBroker opens the journal of the data folder for this process alone.
 // address is where this process serves HTTP, for others to find.
 func (a *app) ownBroker(ctx context.Context, address string) (*broker.Broker, error) {
+	if err := a.checkData(); err != nil {
+		return nil, err
+	}
 	d, err := builtin.OpenBroker(ctx, "journal:"+a.data, builtin.BrokerOptions{Logger: a.log, Address: address})
 	if err != nil {
 		return nil, err
