@@ -360,6 +360,8 @@ func twoClasses[T forest.Float](c *treeClassifier, s0, s1 T, seen0, seen1 bool, 
 	switch p := float32(score); {
 	case c.post == transformProbit:
 		z[0], z[1] = probit(p), 0
+	case !c.binary && len(c.base) == 1:
+		z[0], z[1] = p, 0
 	case c.post == transformLogistic:
 		z[0], z[1] = logistic(-p), logistic(p)
 	case c.binary && c.positive:
