@@ -38,6 +38,7 @@ type changelog struct {
 	groups      []*windowsStep
 	fingerprint uint64
 
+	cycle      int64 // bytes of changelog before a new cycle begins
 	next       int64 // position of the next record
 	cycleAt    int64 // where the running cycle began; -1 without
 	sinceCycle int64 // bytes written since the last cycle began
@@ -50,14 +51,14 @@ type snapshotMark struct {
 	trim int64 // after the commit, records before this are not needed; 0 for none
 }
 
-func newChangelog(topic string, partition int, groups []*windowsStep) *changelog {
+func newChangelog(topic string, partition int, groups []*windowsStep, cycle int64) *changelog {
 	h := fnv.New64a()
 	for _, g := range groups {
 		h.Write(binary.BigEndian.AppendUint64(nil, g.windows.Fingerprint()))
 	}
 	return &changelog{
 		topic: topic, partition: partition, groups: groups, fingerprint: h.Sum64(),
-		cycleAt: -1, slices: make([][]byte, len(groups)),
+		cycleAt: -1, cycle: cycle, slices: make([][]byte, len(groups)),
 	}
 }
 
@@ -71,7 +72,7 @@ func (c *changelog) record(f *frame, next int64) {
 	}
 	var flags byte
 	f.snapshot = snapshotMark{}
-	if c.cycleAt < 0 && c.sinceCycle >= cycleBytes {
+	if c.cycleAt < 0 && c.sinceCycle >= c.cycle {
 		flags |= flagCycleBegin
 		c.cycleAt, c.sinceCycle, c.group = c.next, 0, 0
 		c.groups[0].windows.BeginSnapshot()

@@ -34,7 +34,10 @@ type Pipeline struct {
 	model  *inference.Model // nil without an infer step
 	topics []string
 	ready  atomic.Bool
-	began  time.Time
+	// frameEvents is fetchMax and cycle is cycleBytes, smaller in tests.
+	frameEvents int
+	cycle       int64
+	began       time.Time
 
 	counters counters
 }
@@ -47,7 +50,7 @@ func New(plan *Plan, d Deps) (*Pipeline, error) {
 	if !caps.Transactions || !caps.Admin {
 		return nil, errkind.New(errkind.Unsupported, "pipelines need a broker with transactions: use the journal")
 	}
-	p := &Pipeline{plan: plan, broker: d.Broker, log: d.Logger, topics: plan.Spec.topics(), began: time.Now()}
+	p := &Pipeline{plan: plan, broker: d.Broker, log: d.Logger, topics: plan.Spec.topics(), began: time.Now(), frameEvents: fetchMax, cycle: cycleBytes}
 	if p.log == nil {
 		p.log = slog.New(slog.DiscardHandler)
 	}

@@ -61,7 +61,7 @@ func (p *Pipeline) newTask(claim broker.Claim) (*task, error) {
 		return nil, err
 	}
 	if len(t.groups) > 0 {
-		t.changelog = newChangelog(plan.Spec.StateTopic(), claim.Partition(), t.groups)
+		t.changelog = newChangelog(plan.Spec.StateTopic(), claim.Partition(), t.groups, p.cycle)
 	}
 	if p.model != nil {
 		t.scorer = newScorer(plan, p.model)
@@ -169,7 +169,7 @@ func (t *task) runFront(ctx context.Context) error {
 		case <-ctx.Done():
 			return ctx.Err()
 		}
-		recs, err := t.claim.Fetch(ctx, fetchMax)
+		recs, err := t.claim.Fetch(ctx, t.p.frameEvents)
 		if err != nil {
 			return fmt.Errorf("fetch: %w", err)
 		}

@@ -31,7 +31,7 @@ func serve(t *testing.T, data string) (url string, kill func()) {
 	}
 	t.Cleanup(kill)
 	within(t, 20*time.Second, "start of freshet run", func() bool {
-		owner, held, err := journal.Owner(data)
+		owner, held, err := journal.FindOwner(data)
 		if err != nil || !held || owner.Address == "" {
 			return false
 		}
