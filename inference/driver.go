@@ -72,9 +72,12 @@ type Metadata struct {
 	Name    string
 	Version string
 	// Digest is the SHA-256 of the model's file in hexadecimal; empty for a remote model.
-	Digest  string
-	Inputs  []Signature
-	Outputs []Signature
+	Digest string
+	Inputs []Signature
+	// FeatureNames are the names of the values of the only input, in order,
+	// where the model carries them.
+	FeatureNames []string
+	Outputs      []Signature
 	// Format and Producer describe the origin for people: "onnx", "skl2onnx 1.19".
 	Format   string
 	Producer string
