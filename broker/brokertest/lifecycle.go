@@ -156,12 +156,24 @@ func createAgain(e *env) {
 func deleteTopic(e *env) {
 	topic := e.topic(2)
 	e.publish(topic, numbered("a", 0, 5))
+	c := e.subscribe(topic, "g")
+	for _, claim := range e.claims(c, 2) {
+		e.must("Claim.Commit", claim.Commit(e.ctx, 0))
+	}
+	e.must("Consumer.Close", c.Close())
 	e.must("DeleteTopic", e.admin().DeleteTopic(e.ctx, topic))
 	_, err := e.d.Describe(e.ctx, topic, "")
 	e.wantKind("Describe", err, errkind.NotFound)
 	e.must("CreateTopic", e.admin().CreateTopic(e.ctx, broker.TopicConfig{Name: topic, Partitions: 1}))
 	if n := e.count(topic); n != 0 {
 		e.Errorf("a topic made anew holds %d records", n)
+	}
+	if got := e.describe(topic, "g").Partitions[0].Committed; got != -1 {
+		e.Errorf("in a topic made anew the group's position is %d, want -1", got)
+	}
+	e.publish(topic, numbered("a", 0, 5)) // dropped nowhere, seen by everybody
+	if got := e.fetchN(e.claim(e.subscribe(topic, "g")), 5); got[0].Position != 0 {
+		e.Errorf("a topic made anew starts at %d", got[0].Position)
 	}
 }
 
@@ -290,9 +302,17 @@ func doubleClose(e *env) {
 	topic := e.topic(1)
 	c := e.subscribe(topic, "g")
 	e.claim(c)
+	left := make(chan error, 1)
+	go func() {
+		_, err := c.Claim(e.ctx) // waits: there is one partition
+		left <- err
+	}()
 	for range 2 {
 		e.must("Consumer.Close", c.Close())
 	}
+	e.within("Claim during Consumer.Close", func() { e.wantKind("Claim during Consumer.Close", <-left, errkind.Closed) })
+	_, err := c.Claim(e.ctx)
+	e.wantKind("Claim after Consumer.Close", err, errkind.Closed)
 	for range 2 {
 		e.within("Close", func() {
 			if err := e.d.Close(); err != nil {

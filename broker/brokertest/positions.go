@@ -144,6 +144,9 @@ func commitMoves(e *env) {
 		e.must("Claim.Commit", claim.Commit(e.ctx, next))
 		want(next)
 	}
+	if got := e.describe(e.topic(1), "g").Partitions[0].Committed; got != -1 {
+		e.Errorf("the group's position in another topic is %d, want -1", got)
+	}
 	if got := e.describe(topic, "other").Partitions[0].Committed; got != -1 {
 		e.Errorf("another group's position is %d, want -1", got)
 	}
