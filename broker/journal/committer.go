@@ -201,10 +201,15 @@ func (j *Journal) takeBack(err error) error {
 	if terr != nil {
 		return j.breakdown(fmt.Errorf("write %s: %w; then restoring its length: %w", w.seg.path, err, terr))
 	}
+	return writeError(w.seg, err)
+}
+
+// writeError words a write that failed and left nothing behind.
+func writeError(s *segment, err error) error {
 	if diskFull(err) {
-		return errkind.Errorf(errkind.Exhausted, "write journal %s: no space left on the device: nothing was stored; free space or shorten retention, then try again: %w", j.dir, err)
+		return errkind.Errorf(errkind.Exhausted, "write journal %s: no space left on the device: nothing was stored; free space or shorten retention, then try again: %w", s.path, err)
 	}
-	return fmt.Errorf("write journal %s: %w", w.seg.path, err)
+	return fmt.Errorf("write journal %s: %w", s.path, err)
 }
 
 // breakdown refuses every later write: what is on disk is not known any more.
@@ -339,7 +344,7 @@ func (j *Journal) roll() error {
 		w.synced = w.seg.base + uint64(w.size)
 	}
 	if err := w.file.Truncate(w.size); err != nil {
-		return fmt.Errorf("cut segment %s to its length: %w", w.seg.path, err)
+		return writeError(w.seg, err)
 	}
 	w.grown = w.size
 	old := w.seg
@@ -384,10 +389,7 @@ func (j *Journal) createSegment(s *segment, snapshot []byte, synced uint64) (Fil
 	tmp := s.path + tmpSuffix
 	fail := func(err error) (File, int64, error) {
 		_ = j.fs.Remove(tmp)
-		if diskFull(err) {
-			return nil, 0, errkind.Errorf(errkind.Exhausted, "begin journal segment %s: no space left on the device: free space or shorten retention, then try again: %w", s.path, err)
-		}
-		return nil, 0, fmt.Errorf("begin journal segment %s: %w", s.path, err)
+		return nil, 0, writeError(s, err)
 	}
 	f, err := createFile(j.fs, tmp)
 	if err != nil {

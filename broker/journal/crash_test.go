@@ -332,9 +332,9 @@ func matches(got, want world) bool {
 // lets it forget none, all or some of what was not synced, opens the journal
 // again (sometimes crashing once more meanwhile) and compares.
 func TestEveryCrashPoint(t *testing.T) {
-	seeds := uint64(6)
+	seeds := uint64(3)
 	if testing.Short() {
-		seeds = 2
+		seeds = 1
 	}
 	points := 0
 	for seed := range seeds {

@@ -6,3 +6,10 @@ func (o Options) Quiet() Options {
 	o.quiet = true
 	return o
 }
+
+// OpenSegments is the number of segments whose file or index is loaded.
+func (j *Journal) OpenSegments() int {
+	j.cache.mu.Lock()
+	defer j.cache.mu.Unlock()
+	return len(j.cache.loaded)
+}

@@ -117,8 +117,15 @@ func (d *Disk) Fail(f func(op Op, name string) error) {
 // up again. The old one stays stopped.
 func (d *Disk) Crash(s Survivors) *Disk {
 	d.mu.Lock()
-	defer d.mu.Unlock()
 	d.stopped = true
+	d.mu.Unlock()
+	return d.Peek(s)
+}
+
+// Peek returns the disk that a machine would find if it crashed now, and goes on.
+func (d *Disk) Peek(s Survivors) *Disk {
+	d.mu.Lock()
+	defer d.mu.Unlock()
 	after := New(d.rng.Uint64())
 	if s == All {
 		for name, n := range d.names {
