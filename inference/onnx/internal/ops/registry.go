@@ -4,7 +4,7 @@ import "slices"
 
 // The newest operator sets whose meaning is known here.
 const (
-	MaxOpset   = 27
+	MaxOpset   = 26
 	MinOpset   = 7
 	MaxMLOpset = 5
 )
