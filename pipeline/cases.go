@@ -3,6 +3,7 @@ package pipeline
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"strconv"
@@ -285,7 +286,7 @@ func readAll(ctx context.Context, b *broker.Broker, topic string, each func(map[
 		for next := part.Start; next < part.End; {
 			batch, err := r.Fetch(ctx, 1024)
 			if err != nil {
-				return errJoin(err, r.Close())
+				return errors.Join(err, r.Close())
 			}
 			for j := range batch.Records {
 				var v map[string]any
@@ -302,13 +303,6 @@ func readAll(ctx context.Context, b *broker.Broker, topic string, each func(map[
 		}
 	}
 	return nil
-}
-
-func errJoin(err, other error) error {
-	if other != nil {
-		return fmt.Errorf("%w (and %v)", err, other)
-	}
-	return err
 }
 
 // compare lists where what is expected does not hold of what was got.

@@ -82,7 +82,8 @@ func (c *changelog) record(f *frame, next int64) {
 		f.snapshot.trim = c.cycleAt
 		c.cycleAt = -1
 	}
-	b := append(f.change[:0], changeVersion, flags)
+	b := f.change[:0]
+	b = append(b, changeVersion, flags)
 	b = binary.AppendUvarint(b, uint64(next))
 	b = binary.BigEndian.AppendUint64(b, c.fingerprint)
 	b = binary.AppendUvarint(b, uint64(len(c.groups)))

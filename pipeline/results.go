@@ -6,7 +6,6 @@ import (
 	"github.com/freshet-io/freshet/broker"
 	"github.com/freshet-io/freshet/errkind"
 	"github.com/freshet-io/freshet/event"
-	"github.com/freshet-io/freshet/inference"
 )
 
 // results routes the rows of frames and writes them as JSON. It belongs to one task.
@@ -20,8 +19,7 @@ type results struct {
 	ids    []*resultID // by topic
 	head   []byte      // static text: model, version
 	names  [][]byte    // `"feature":` by Plan.results
-	bits   []int
-	outs   [][]byte // `"name":` by further output
+	outs   [][]byte    // `"name":` by further output
 	scoreB int
 	static event.Headers
 	clock  clock
@@ -47,7 +45,7 @@ func newResults(p *Plan, topics []string, partition, maxRecord int) *results {
 		r.names = append(r.names, append(appendString(nil, p.columns[c].name), ':'))
 	}
 	if p.infer != nil {
-		var meta inference.Metadata = p.Model.Metadata()
+		meta := p.Model.Metadata()
 		r.head = append(r.head, `,"model":`...)
 		r.head = appendString(r.head, meta.Name)
 		r.head = append(r.head, `,"version":`...)

@@ -43,8 +43,13 @@ func OpenBroker(ctx context.Context, url string, o BrokerOptions) (broker.Driver
 	return nil, errkind.Errorf(errkind.Unsupported, "open broker %q: this program has no broker %q; it has %s", url, scheme, strings.Join(known, ", "))
 }
 
+// maxRecordBytes is the largest record of the journal. It is far above what
+// pipelines take as a payload, so that an event that is too large for one can be
+// stored and become a dead letter there.
+const maxRecordBytes = 24 << 20
+
 func openJournal(_ context.Context, dir string, o BrokerOptions) (broker.Driver, error) {
-	j, err := journal.Open(dir, journal.Options{Logger: o.Logger, Address: o.Address, Sync: journal.SyncEvery(o.SyncEvery)})
+	j, err := journal.Open(dir, journal.Options{Logger: o.Logger, Address: o.Address, Sync: journal.SyncEvery(o.SyncEvery), MaxRecordBytes: maxRecordBytes})
 	if err != nil {
 		return nil, err
 	}
