@@ -6,5 +6,5 @@ import "embed"
 
 // Files holds the pipeline with its contract, model and test cases.
 //
-//go:embed pipeline.yaml contracts models
+//go:embed pipeline.yaml contracts models tests
 var Files embed.FS

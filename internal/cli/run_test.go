@@ -323,6 +323,7 @@ func TestDemoAccountsForEveryEvent(t *testing.T) {
 	for _, l := range regexp.MustCompile(`(?m)^  freshet (.*)$`).FindAllStringSubmatch(out, -1) {
 		must(t, "", strings.Fields(l[1])...)
 	}
+	must(t, "", "test", filepath.Join(data, "example", "pipeline.yaml"))
 	out = must(t, "", args...)
 	if !strings.Contains(out, data+"-2") {
 		t.Errorf("a second demo uses the first one's folder:\n%s", out)
