@@ -72,7 +72,9 @@ func takeLock(fs FS, dir string, o Owner) (File, error) {
 	if err != nil {
 		return nil, openError(dir, err)
 	}
-	if err := writeOwner(f, o); err != nil {
+	// On a full disk the journal still opens, to be read and trimmed; then
+	// nobody can be told who has it.
+	if err := writeOwner(f, o); err != nil && !diskFull(err) {
 		_ = f.Close()
 		return nil, openError(dir, err)
 	}

@@ -359,14 +359,8 @@ func (r *reader) fill() error {
 		if err == nil {
 			f, err = r.j.cache.acquire(s)
 		}
-		if errors.Is(err, os.ErrNotExist) {
-			// Removed between the look-up and here: what was live has moved.
-			r.j.view.RLock()
-			removed := s != nil && s.removed
-			r.j.view.RUnlock()
-			if removed {
-				continue
-			}
+		if r.j.wasRemoved(s, err) {
+			continue
 		}
 		if err != nil {
 			if errkind.Of(err) != errkind.Unknown {
@@ -378,6 +372,17 @@ func (r *reader) fill() error {
 		r.j.cache.release(s)
 		return err
 	}
+}
+
+// wasRemoved reports whether err comes of a segment that was removed between the
+// look-up and the read: what was live in it has moved, so the look-up is repeated.
+func (j *Journal) wasRemoved(s *segment, err error) bool {
+	if !errors.Is(err, os.ErrNotExist) {
+		return false
+	}
+	j.view.RLock()
+	defer j.view.RUnlock()
+	return s.removed
 }
 
 // trimmed is what a Fetch meets whose records went between its look and its read.
@@ -475,6 +480,9 @@ func (j *Journal) seekTime(p *partition, t int64) (int64, error) {
 		} else {
 			j.view.RUnlock()
 			x, err := j.cache.indexOf(hit.seg)
+			if j.wasRemoved(hit.seg, err) {
+				continue
+			}
 			if err != nil {
 				return 0, err
 			}

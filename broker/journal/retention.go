@@ -1,11 +1,13 @@
 package journal
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"time"
 
 	"github.com/freshet-io/freshet/errkind"
@@ -107,6 +109,7 @@ func (j *Journal) expire(ctx context.Context) error {
 	return j.submit(ctx, o)
 }
 
+// allTopics lists the topics in the order in which they were made.
 func (j *Journal) allTopics() []*topic {
 	j.view.RLock()
 	defer j.view.RUnlock()
@@ -114,6 +117,7 @@ func (j *Journal) allTopics() []*topic {
 	for _, t := range j.topics {
 		ts = append(ts, t)
 	}
+	slices.SortFunc(ts, func(a, b *topic) int { return cmp.Compare(a.id, b.id) })
 	return ts
 }
 
@@ -241,6 +245,9 @@ func (j *Journal) reclaim(ctx context.Context) error {
 				return fmt.Errorf("copy what is live out of %s: %w", l.s.path, err)
 			}
 		}
+		if j.needed(l.s) {
+			continue // never remove what a partition still refers to
+		}
 		o := j.newOp()
 		o.addBlock(opBlock{head: blockHead{kind: kindSegmentGone, base: int64(l.s.base)}, s: l.s}, nil)
 		if err := j.submit(ctx, o); err != nil {
@@ -251,6 +258,20 @@ func (j *Journal) reclaim(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// needed reports whether a partition has records in s.
+func (j *Journal) needed(s *segment) bool {
+	j.view.RLock()
+	defer j.view.RUnlock()
+	for _, t := range j.topics {
+		for _, p := range t.parts {
+			if slices.ContainsFunc(p.runs, func(r run) bool { return r.seg == s }) {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // unlink removes the files of a segment that the log says is gone.

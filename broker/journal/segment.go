@@ -38,6 +38,7 @@ type segment struct {
 	index segIndex // of a sealed segment, where loaded
 	bytes int64    // memory of index
 	used  uint64   // tick of the last use
+	gone  bool     // removed: let go when the last reader leaves
 }
 
 func segmentName(base uint64) string { return fmt.Sprintf("%016x%s", base, segmentSuffix) }
@@ -108,7 +109,7 @@ func (c *segmentCache) release(s *segment) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	s.refs--
-	if c.closed && s.refs == 0 {
+	if s.refs == 0 && (c.closed || s.gone) {
 		c.drop(s)
 		return
 	}
@@ -186,7 +187,8 @@ func (c *segmentCache) drop(s *segment) {
 func (c *segmentCache) forget(s *segment) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if _, ok := c.loaded[s]; ok && s.refs == 0 {
+	s.gone = true
+	if s.refs == 0 {
 		c.drop(s)
 	}
 }
