@@ -260,13 +260,13 @@ func (j *Journal) reclaim(ctx context.Context) error {
 	return nil
 }
 
-// needed reports whether a partition has records in s.
+// needed reports whether a partition keeps records in s.
 func (j *Journal) needed(s *segment) bool {
 	j.view.RLock()
 	defer j.view.RUnlock()
 	for _, t := range j.topics {
 		for _, p := range t.parts {
-			if slices.ContainsFunc(p.runs, func(r run) bool { return r.seg == s }) {
+			if slices.ContainsFunc(p.runs, func(r run) bool { return r.seg == s && r.end > p.start }) {
 				return true
 			}
 		}
