@@ -135,21 +135,24 @@ func (a *app) produce(cmd *cobra.Command, args []string, f produceFlags) error {
 		return err
 	}
 	out := produced{Topic: topic}
-	source := func(limit int) (eventSource, error) {
-		if f.generate != "" {
-			if len(files) > 0 {
-				return nil, usagef("--generate and FILE: give one of them")
-			}
-			return f.generator(s)
-		}
+	var source eventSource
+	switch {
+	case f.generate != "" && len(files) > 0:
+		return usagef("--generate and FILE: give one of them")
+	case f.generate != "":
+		source, err = f.generator(s)
+	default:
 		if len(files) == 0 {
 			files = []string{"-"}
 		}
-		return a.newFileSource(s, f.format, limit, files, func(file string, line, size int) {
+		source, err = a.newFileSource(s, f.format, files, func(file string, line, size, limit int) {
 			out.Rejected++
 			fmt.Fprintf(a.Stderr, "freshet: %s:%d: line of %s not sent: the broker takes at most %s an event\n",
 				file, line, bytesText(int64(size)), bytesText(int64(limit)))
 		})
+	}
+	if err != nil {
+		return err
 	}
 	start := a.Now()
 	if f.print {
@@ -157,6 +160,7 @@ func (a *app) produce(cmd *cobra.Command, args []string, f produceFlags) error {
 	} else {
 		err = a.sendEvents(cmd.Context(), topic, source, &f, &out)
 	}
+	err = errors.Join(err, source.close())
 	elapsed := a.Now().Sub(start)
 	out.Seconds = elapsed.Seconds()
 	out.PerSecond = perSecond(out.Events, elapsed)
@@ -240,7 +244,7 @@ func (f *produceFlags) generator(s shape) (eventSource, error) {
 	return &paymentSource{gen: g, shape: s, count: f.count}, nil
 }
 
-func (a *app) sendEvents(ctx context.Context, topic string, open func(limit int) (eventSource, error), f *produceFlags, out *produced) (err error) {
+func (a *app) sendEvents(ctx context.Context, topic string, source eventSource, f *produceFlags, out *produced) (err error) {
 	// Batches under way are finished when the command is interrupted.
 	hard := context.WithoutCancel(ctx)
 	b, err := a.openBroker(ctx)
@@ -248,15 +252,9 @@ func (a *app) sendEvents(ctx context.Context, topic string, open func(limit int)
 		return err
 	}
 	defer func() { err = errors.Join(err, b.Close()) }()
-	limit := maxLine
 	if m := b.Capabilities().MaxRecordBytes; m > 0 {
-		limit = min(limit, m)
+		source.limit(min(maxLine, m))
 	}
-	source, err := open(limit)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, source.close()) }()
 	partitions, err := ensureTopic(ctx, b, topic, f)
 	if err != nil {
 		return err
@@ -327,13 +325,9 @@ func (a *app) pump(ctx context.Context, source eventSource, rate float64, n *int
 	return errkind.Errorf(errkind.Canceled, "interrupted after %s events", group(*n))
 }
 
-func (a *app) printEvents(ctx context.Context, open func(limit int) (eventSource, error), rate float64, out *produced) error {
-	source, err := open(maxLine)
-	if err != nil {
-		return err
-	}
+func (a *app) printEvents(ctx context.Context, source eventSource, rate float64, out *produced) error {
 	w := bufio.NewWriterSize(a.Stdout, 64<<10)
-	err = a.pump(ctx, source, rate, &out.Events, func(e *outgoing) error {
+	err := a.pump(ctx, source, rate, &out.Events, func(e *outgoing) error {
 		out.Bytes += int64(len(e.value))
 		if _, err := w.Write(e.value); err != nil {
 			return fmt.Errorf("write output: %w", err)
@@ -343,7 +337,7 @@ func (a *app) printEvents(ctx context.Context, open func(limit int) (eventSource
 	if ferr := w.Flush(); err == nil && ferr != nil {
 		err = fmt.Errorf("write output: %w", ferr)
 	}
-	return errors.Join(err, source.close())
+	return err
 }
 
 func produceProgress(s *sender, source eventSource, elapsed time.Duration) string {

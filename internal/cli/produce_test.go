@@ -115,6 +115,15 @@ func TestGeneratedPaymentsCanBePrintedOrSent(t *testing.T) {
 	}
 }
 
+func TestWrongUsageMakesNoDataFolder(t *testing.T) {
+	data := filepath.Join(t.TempDir(), "data")
+	exec(t, "", "produce", "t", "none.jsonl", "--data", data)
+	exec(t, "", "produce", "t", "--generate", "card-fraud", "x", "--data", data)
+	if _, err := os.Stat(data); err == nil {
+		t.Error("the data folder was made")
+	}
+}
+
 func TestRateIsKept(t *testing.T) {
 	data := filepath.Join(t.TempDir(), "data")
 	out := must(t, "", "produce", "t", "--generate", "card-fraud", "--count", "200", "--rate", "1000", "--data", data, "-o", "json")

@@ -152,26 +152,31 @@ func writeJSON(w io.Writer, v any) error {
 	return nil
 }
 
-// openInput opens a file that the user named; "-" is standard input.
-func (a *app) openInput(name string) (io.ReadCloser, int64, error) {
+// inputSize looks at a file that the user named, without opening it; −1 is
+// unknown. "-" is standard input.
+func inputSize(name string) (int64, error) {
 	if name == "-" {
-		return io.NopCloser(a.Stdin), -1, nil
+		return -1, nil
+	}
+	st, err := os.Stat(name)
+	switch {
+	case err != nil:
+		return 0, usagef("read input: %w", err)
+	case st.IsDir():
+		return 0, usagef("read input: %s is a folder, expected a file of JSON lines or CSV", name)
+	case !st.Mode().IsRegular():
+		return -1, nil
+	}
+	return st.Size(), nil
+}
+
+func (a *app) openInput(name string) (io.ReadCloser, error) {
+	if name == "-" {
+		return io.NopCloser(a.Stdin), nil
 	}
 	f, err := os.Open(name)
 	if err != nil {
-		return nil, 0, usagef("read input: %w", err)
+		return nil, usagef("read input: %w", err)
 	}
-	st, err := f.Stat()
-	if err != nil {
-		f.Close()
-		return nil, 0, fmt.Errorf("read input: %w", err)
-	}
-	if st.IsDir() {
-		f.Close()
-		return nil, 0, usagef("read input: %s is a folder, expected a file of JSON lines or CSV", name)
-	}
-	if !st.Mode().IsRegular() {
-		return f, -1, nil
-	}
-	return f, st.Size(), nil
+	return f, nil
 }

@@ -31,6 +31,8 @@ type eventSource interface {
 	// done returns how much of the whole has been read, in the same unit;
 	// total is -1 where it is not known.
 	done() (n, total int64)
+	// limit sets the longest line; longer ones are rejected.
+	limit(bytes int)
 	close() error
 }
 
@@ -41,7 +43,7 @@ type fileSource struct {
 	format string // auto, json or csv
 	max    int    // longest line, in bytes
 	files  []string
-	reject func(file string, line, size int)
+	reject func(file string, line, size, limit int)
 
 	path    string // of the open file
 	name    string // the same for messages
@@ -56,14 +58,13 @@ type fileSource struct {
 	total int64
 }
 
-func (a *app) newFileSource(s shape, format string, max int, files []string, reject func(string, int, int)) (*fileSource, error) {
-	f := &fileSource{app: a, shape: s, format: format, max: max, files: files, reject: reject}
+func (a *app) newFileSource(s shape, format string, files []string, reject func(file string, line, size, limit int)) (*fileSource, error) {
+	f := &fileSource{app: a, shape: s, format: format, max: maxLine, files: files, reject: reject}
 	for _, name := range files {
-		in, size, err := a.openInput(name)
+		size, err := inputSize(name)
 		if err != nil {
 			return nil, err
 		}
-		in.Close()
 		if size < 0 || f.total < 0 {
 			f.total = -1
 			continue
@@ -74,6 +75,8 @@ func (a *app) newFileSource(s shape, format string, max int, files []string, rej
 }
 
 func (f *fileSource) done() (int64, int64) { return f.read.Load(), f.total }
+
+func (f *fileSource) limit(bytes int) { f.max = bytes }
 
 func (f *fileSource) close() error {
 	if f.in == nil {
@@ -93,7 +96,7 @@ func (f *fileSource) open() error {
 	if f.name = f.path; f.path == "-" {
 		f.name = "standard input"
 	}
-	in, _, err := f.app.openInput(f.path)
+	in, err := f.app.openInput(f.path)
 	if err != nil {
 		return err
 	}
@@ -136,7 +139,7 @@ func (f *fileSource) next(e *outgoing) error {
 		case err != nil:
 			return fmt.Errorf("read %s: %w", f.name, err)
 		case line == nil:
-			f.reject(f.name, f.lines.line, size)
+			f.reject(f.name, f.lines.line, size, f.max)
 			continue
 		}
 		*e = outgoing{value: line, file: f.name, line: f.lines.line}
@@ -209,6 +212,8 @@ func (g *paymentSource) done() (int64, int64) {
 	}
 	return g.sent.Load(), g.count
 }
+
+func (g *paymentSource) limit(int) {} // payments are short
 
 func (g *paymentSource) close() error { return nil }
 
