@@ -26,8 +26,9 @@ func main() {
 	flag.StringVar(&o.profile, "profile", "", "file for a CPU profile of the pipeline's last run in (b)")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
-	defer stop()
-	if err := compare(ctx, o, os.Stdout); err != nil {
+	err := compare(ctx, o, os.Stdout)
+	stop()
+	if err != nil {
 		fmt.Fprintf(os.Stderr, "peers: %v\n", err)
 		os.Exit(1)
 	}

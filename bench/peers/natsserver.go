@@ -71,7 +71,7 @@ func (b *natsBench) close() {
 // publish sends events without waiting for each, and waits for all answers.
 func (b *natsBench) publish(ctx context.Context, events [][]byte) error {
 	for _, e := range events {
-		if _, err := b.js.PublishAsync(sourceTopic, e); err != nil {
+		if _, err := b.js.PublishAsync(sourceTopic, e, jetstream.WithStallWait(30*time.Second)); err != nil {
 			return fmt.Errorf("publish: %w", err)
 		}
 	}

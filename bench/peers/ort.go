@@ -3,6 +3,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"os"
 
@@ -24,7 +25,7 @@ type ortEvaluator struct {
 	values  []ort.Value
 }
 
-func openORT(path string, m inference.Metadata, batch int) (evaluator, error) {
+func openORT(path string, m inference.Metadata, batch int) (_ evaluator, err error) {
 	if !ort.IsInitialized() {
 		ort.SetSharedLibraryPath(os.Getenv(ortLibrary))
 		if err := ort.InitializeEnvironment(); err != nil {
@@ -32,7 +33,6 @@ func openORT(path string, m inference.Metadata, batch int) (evaluator, error) {
 		}
 	}
 	e := &ortEvaluator{}
-	var err error
 	if e.input, err = ort.NewEmptyTensor[float32](shapeOf(m.Inputs[0], batch)); err != nil {
 		return nil, err
 	}
@@ -56,7 +56,7 @@ func openORT(path string, m inference.Metadata, batch int) (evaluator, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer options.Destroy()
+	defer func() { err = errors.Join(err, options.Destroy()) }()
 	for _, set := range []func(int) error{options.SetIntraOpNumThreads, options.SetInterOpNumThreads} {
 		if err := set(1); err != nil {
 			return nil, err

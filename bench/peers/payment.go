@@ -47,7 +47,10 @@ func decodePayment(data []byte) (*payment, error) {
 	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
 		return nil, errors.New("decode payment: more than one value")
 	}
-	return p, p.check()
+	if err := p.check(); err != nil {
+		return nil, fmt.Errorf("check payment: %w", err)
+	}
+	return p, nil
 }
 
 func (p *payment) check() error {
