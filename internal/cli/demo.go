@@ -259,9 +259,9 @@ func (d *demo) generatedCount() int64 {
 }
 
 func (d *demo) live(ctx context.Context, s *sender) error {
+	stats := d.p.Stats()
 	d.mu.Lock()
-	d.liveSince = d.Now()
-	d.before = d.p.Stats().SinceArrival
+	d.liveSince, d.before, d.historic = d.Now(), stats.SinceArrival, int64(stats.Consumed)
 	d.mu.Unlock()
 	d.phase(fmt.Sprintf("live: %s payments/s", group(int64(d.flags.rate))))
 	pace := pacer{rate: d.flags.rate, start: d.Now()}
