@@ -52,7 +52,7 @@ func (m *Model) describe(props map[string]string) error {
 		var value *ops.ErrValue
 		switch {
 		case errors.As(err, &value):
-			return nil // zeros are not values that the model accepts: what the file declares must do
+			return nil // zeros are not values that the model accepts, or it is too large to try
 		case err1 == nil && fixed == 1:
 			m.meta.MaxBatch = 1
 			return m.shapes(one, 1, one, 1, false)
@@ -154,5 +154,7 @@ func (m *Model) trial(rows, elements int) ([]inference.Tensor, error) {
 		in[k] = t
 	}
 	out := make([]inference.Tensor, len(m.prog.outputs))
-	return out, newInstance(m.prog).run(context.Background(), in, out)
+	i := newInstance(m.prog)
+	i.frame.Limited, i.frame.Work = true, m.work
+	return out, i.run(context.Background(), in, out)
 }

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"google.golang.org/protobuf/encoding/protowire"
 
@@ -207,6 +208,28 @@ func TestRunTimeSizesAreBounded(t *testing.T) {
 				t.Errorf("%s of %v: %v", op, v, err)
 			}
 		}
+	}
+}
+
+// TestWorkAtLoadIsBounded loads a file of some kilobytes that would read 10^10 elements.
+func TestWorkAtLoadIsBounded(t *testing.T) {
+	const n = 2000
+	nodes := []pb{node("ConstantOfShape", "", []string{"s"}, []string{"c"})}
+	from := "x"
+	for i := range n {
+		r, to := fmt.Sprint("r", i), fmt.Sprint("y", i)
+		nodes = append(nodes, node("ReduceMax", "", []string{"c"}, []string{r}, attr("keepdims", 0)), node("Add", "", []string{from, r}, []string{to}))
+		from = to
+	}
+	data := modelOf(graphPB{nodes: nodes, inits: []pb{pb(tensorOf("s", ints(1), ints(1<<22)))},
+		ins: []pb{tensorInfo("x", 1, -1, 1)}, outs: []pb{tensorInfo(from, 1, -1, 1)}})
+	start := time.Now()
+	// Within bounds the sums are folded; beyond them the model loads all the same.
+	if _, err := Parse("work", data, Options{Instances: 1, work: 1 << 24}); err != nil {
+		t.Fatal(err)
+	}
+	if d := time.Since(start); d > 20*time.Second {
+		t.Errorf("loading took %v", d)
 	}
 }
 

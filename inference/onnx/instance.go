@@ -48,9 +48,11 @@ func (i *instance) run(ctx context.Context, in, out []inference.Tensor) (err err
 	p := i.p
 	i.frame.Reset()
 	for k, s := range p.inputs {
-		shape := i.vals[s].Shape
-		i.vals[s] = in[k]
-		i.vals[s].Shape = append(shape[:0], in[k].Shape...)
+		v := &i.vals[s]
+		v.Shape = append(v.Shape[:0], in[k].Shape...)
+		shape := v.Shape
+		*v = in[k]
+		v.Shape = shape
 	}
 	for k := range p.outputs {
 		if o := &p.outputs[k]; !o.copied {
@@ -73,6 +75,11 @@ func (i *instance) run(ctx context.Context, in, out []inference.Tensor) (err err
 			}
 		}
 		b := &i.steps[k]
+		if i.frame.Limited {
+			if err := spend(&i.frame, b.in); err != nil {
+				return errRun(p.steps[k].name, err)
+			}
+		}
 		if err := p.steps[k].kernel(&i.frame, b.in, b.out); err != nil {
 			return errRun(p.steps[k].name, err)
 		}
@@ -87,6 +94,19 @@ func (i *instance) run(ctx context.Context, in, out []inference.Tensor) (err err
 			out[k] = i.vals[o.slot]
 		}
 		out[k].Name = o.name
+	}
+	return nil
+}
+
+// spend counts what a node reads.
+func spend(f *ops.Frame, in []*ops.Tensor) error {
+	for _, t := range in {
+		if t == nil {
+			continue
+		}
+		if err := f.Spend(ops.Len(t)); err != nil {
+			return err
+		}
 	}
 	return nil
 }

@@ -28,6 +28,7 @@ type Model struct {
 	pool   chan *instance
 	closed chan struct{}
 	once   sync.Once
+	work   int // for each trial at load
 }
 
 var _ inference.Driver = (*Model)(nil)
@@ -79,6 +80,7 @@ func Parse(name string, data []byte, o Options) (m *Model, err error) {
 	digest := hex.EncodeToString(sum[:])
 	m = &Model{
 		prog:   p,
+		work:   o.work,
 		pool:   make(chan *instance, o.Instances),
 		closed: make(chan struct{}),
 		meta: inference.Metadata{

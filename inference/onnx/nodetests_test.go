@@ -2,6 +2,7 @@ package onnx
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -138,7 +139,7 @@ func runNodeTest(dir string, w *wire.Model) error {
 	}
 	sets, err := filepath.Glob(filepath.Join(dir, "test_data_set_*"))
 	if err != nil || len(sets) == 0 {
-		return fmt.Errorf("no data: %v", err)
+		return fmt.Errorf("no test_data_set: %w", errors.Join(err, os.ErrNotExist))
 	}
 	for _, set := range sets {
 		read := func(kind string, k int) (inference.Tensor, error) {

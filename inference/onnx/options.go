@@ -16,7 +16,14 @@ type Options struct {
 	MaxElements int
 	// MaxBatch is the largest number of rows of one Infer (default 0: no limit).
 	MaxBatch int
+
+	// work bounds how many elements are read at load, by folding and by each trial; tests make it
+	// small.
+	work int
 }
+
+// loadWork takes about a second. A model beyond it is loaded with the shapes that it declares.
+const loadWork = 1 << 27
 
 func (o Options) withDefaults() Options {
 	if o.Instances <= 0 {
@@ -30,6 +37,9 @@ func (o Options) withDefaults() Options {
 	}
 	if o.MaxElements <= 0 {
 		o.MaxElements = 64 << 20
+	}
+	if o.work <= 0 {
+		o.work = loadWork
 	}
 	return o
 }

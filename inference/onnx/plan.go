@@ -97,6 +97,7 @@ func plan(m *wire.Model, o Options) (*program, error) {
 		p: &program{maxElements: o.MaxElements, labels: map[string][]string{}},
 	}
 	pl.frame.MaxElements = min(o.MaxElements, foldElements)
+	pl.frame.Limited, pl.frame.Work = true, o.work
 	for _, f := range []func() error{pl.checkVersions, pl.declare, pl.sort, pl.compile, pl.bindOutputs} {
 		if err := f(); err != nil {
 			return nil, err
@@ -118,12 +119,11 @@ func (pl *planner) lacks(format string, args ...any) {
 
 func (pl *planner) checkVersions() error {
 	for domain, v := range pl.model.Opsets {
-		least, most := int64(1), int64(1)
+		least, most := int64(1), int64(ops.MaxMLOpset)
 		switch domain {
 		case "":
 			least, most = ops.MinOpset, ops.MaxOpset
 		case "ai.onnx.ml":
-			most = ops.MaxMLOpset
 		default:
 			continue // its operators, if used, are reported one by one
 		}
@@ -216,58 +216,6 @@ func (pl *planner) slot(v *value) int {
 		pl.p.slots++
 	}
 	return v.slot
-}
-
-// sort orders the nodes that the outputs need so that each comes after those it reads.
-func (pl *planner) sort() error {
-	g := &pl.model.Graph
-	const (
-		fresh = iota
-		open
-		done
-	)
-	state := make([]uint8, len(g.Nodes))
-	type visit struct{ node, next int }
-	var stack []visit
-	push := func(name, reader string) error {
-		v := pl.values[name]
-		if v == nil {
-			return invalid("%s reads %q, which nothing defines", reader, name)
-		}
-		v.uses++
-		if v.producer >= 0 && state[v.producer] != done {
-			if state[v.producer] == open {
-				return invalid("the graph has a cycle through %s", pl.nodeName(v.producer))
-			}
-			state[v.producer] = open
-			stack = append(stack, visit{v.producer, 0})
-		}
-		return nil
-	}
-	for _, o := range g.Outputs {
-		if err := push(o.Name, "the output list"); err != nil {
-			return err
-		}
-		for len(stack) > 0 {
-			top := &stack[len(stack)-1]
-			n := &g.Nodes[top.node]
-			if top.next == len(n.Inputs) {
-				state[top.node] = done
-				pl.order = append(pl.order, top.node)
-				stack = stack[:len(stack)-1]
-				continue
-			}
-			name := n.Inputs[top.next]
-			top.next++
-			if name == "" {
-				continue
-			}
-			if err := push(name, pl.nodeName(top.node)); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
 }
 
 // nodeName names a node for messages.
@@ -407,62 +355,6 @@ func (pl *planner) compileNode(i int) error {
 	return nil
 }
 
-// extend adds a bias or Relu to the dense layer that produces the input, if nobody else reads that.
-func (pl *planner) extend(n *wire.Node, in, out []*value) bool {
-	if n.Domain != "" || n.Op != "Add" && n.Op != "Relu" {
-		return false
-	}
-	for k, name := range n.Inputs {
-		v := pl.values[name]
-		if v == nil || v.dense == nil || v.uses != 1 {
-			continue
-		}
-		if n.Op == "Relu" {
-			v.dense.SetRelu()
-		} else if c := in[1-k]; c.Const == nil || !v.dense.SetBias(c.Const) {
-			continue
-		}
-		s := &pl.p.steps[v.denseStep]
-		s.out[0] = pl.slot(out[0])
-		out[0].dense, out[0].denseStep = v.dense, v.denseStep
-		return true
-	}
-	return false
-}
-
-// label notes the class labels of a classifier's scores and passes them on.
-func (pl *planner) label(n *wire.Node, in, out []*value) {
-	switch n.Op {
-	case "TreeEnsembleClassifier", "LinearClassifier", "SVMClassifier":
-		if len(out) < 2 || out[1] == nil {
-			return
-		}
-		for _, a := range n.Attrs {
-			switch a.Name {
-			case "classlabels_strings", "classlabels_int64s", "classlabels_ints":
-				if l := labelsOf(&a); len(l) > 0 {
-					out[1].labels = l
-				}
-			}
-		}
-	case "Cast", "Normalizer", "Identity", "Mul", "Softmax":
-		if in[0] != nil && out[0] != nil {
-			out[0].labels = in[0].labels
-		}
-	}
-}
-
-func labelsOf(a *wire.Attr) []string {
-	if len(a.Strings) > 0 {
-		return a.Strings
-	}
-	var out []string
-	for _, c := range a.Ints {
-		out = append(out, fmt.Sprint(c))
-	}
-	return out
-}
-
 func ref(v *value) *ops.Value {
 	if v == nil {
 		return nil
@@ -479,51 +371,6 @@ func (pl *planner) use(v *value) int {
 		pl.p.consts = append(pl.p.consts, constant{pl.slot(v), v.Const})
 	}
 	return pl.slot(v)
-}
-
-// fold evaluates a node whose inputs are constant. A node that fails or grows too large is left to
-// the run, which reports it.
-func (pl *planner) fold(kernel ops.Kernel, in, out []*value) bool {
-	if out[0] != nil && out[0].Const != nil {
-		return true
-	}
-	tensors := make([]*ops.Tensor, max(len(in), 8))
-	for k, v := range in {
-		if v != nil {
-			tensors[k] = v.Const
-		}
-	}
-	results := make([]*ops.Tensor, max(len(out), 8))
-	for k, v := range out {
-		if v != nil {
-			results[k] = &ops.Tensor{}
-		}
-	}
-	pl.frame.Reset()
-	if err := kernel(&pl.frame, tensors, results); err != nil {
-		return false
-	}
-	for k, v := range out {
-		if v != nil {
-			v.Const, v.Type = results[k], results[k].Type
-		}
-	}
-	return true
-}
-
-// zipMap makes the output stand for the input, whose columns then have labels.
-func (pl *planner) zipMap(n *wire.Node, in, out []*value, i int) error {
-	if len(in) != 1 || in[0] == nil || len(out) != 1 || out[0] == nil {
-		return invalid("%s has %d inputs and %d outputs", pl.nodeName(i), len(in), len(out))
-	}
-	out[0].alias = in[0]
-	for _, a := range n.Attrs {
-		if l := labelsOf(&a); len(l) > 0 {
-			out[0].labels = l
-		}
-	}
-	out[0].mapped = true
-	return nil
 }
 
 func (pl *planner) bindOutputs() error {

@@ -1,7 +1,6 @@
 package forest
 
 import (
-	"fmt"
 	"math"
 	"math/rand/v2"
 	"testing"
@@ -195,6 +194,6 @@ func TestPaddingIsBounded(t *testing.T) {
 		t.Fatal(err)
 	}
 	if n := len(f.perfect) + len(f.linked); n > 8*len(s.Nodes) {
-		t.Error(fmt.Sprintf("%d nodes became %d", len(s.Nodes), n))
+		t.Errorf("%d nodes became %d", len(s.Nodes), n)
 	}
 }

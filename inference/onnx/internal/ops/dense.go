@@ -55,7 +55,7 @@ func (d *Dense) run(f *Frame, in, out []*Tensor) error {
 	copy(shape[:], x.Shape)
 	shape[rank-1] = d.packed.N()
 	rows := product(x.Shape[:rank-1])
-	if err := workable(rows, d.packed.N(), d.packed.K()); err != nil {
+	if err := workable(f, rows, d.packed.N(), d.packed.K()); err != nil {
 		return err
 	}
 	y, err := Alloc[float32](f, out[0], shape[:rank]...)

@@ -204,7 +204,6 @@ var (
 	floatTypes  = []inference.DataType{inference.Float32, inference.Float64}
 	intTypes    = []inference.DataType{inference.Int64, inference.Int32}
 	numberTypes = []inference.DataType{inference.Float32, inference.Float64, inference.Int64, inference.Int32}
-	allTypes    = []inference.DataType{inference.Float32, inference.Float64, inference.Int64, inference.Int32, inference.Bool, inference.String}
 )
 
 // byNumber picks the kernel for a numeric type; a nil kernel means unsupported.

@@ -386,7 +386,9 @@ func (c *svmClassifier) probabilities(scores, p, mem []float32) {
 		}
 		var worst float32
 		for i := range k {
-			worst = max(worst, abs(qp[i]-pqp))
+			if e := abs(qp[i] - pqp); e > worst { // NaN stops at equal shares, as in ONNX Runtime
+				worst = e
+			}
 		}
 		if worst < eps {
 			return

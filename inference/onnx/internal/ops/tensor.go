@@ -126,18 +126,32 @@ type Frame struct {
 	// MaxElements bounds the elements of one tensor, and four times as much those of all
 	// tensors of a run together.
 	MaxElements int
-	left        int
-	f32         [3][]float32
-	f64         []float64
-	ints        []int
-	seen        []bool
-	trees       treeScratch
-	slicing     slicing
-	shape       [MaxRank + 1]int
+	// Work, where Limited is set, is how many elements the frame's runs may still read and
+	// multiply: what a file costs at load must not depend on its author's mercy.
+	Limited bool
+	Work    int
+	left    int
+	f32     [3][]float32
+	f64     []float64
+	ints    []int
+	trees   treeScratch
+	slicing slicing
+	shape   [MaxRank + 1]int
 }
 
 // Reset begins a run.
 func (f *Frame) Reset() { f.left = 4 * f.MaxElements }
+
+// Spend takes n elements of work.
+func (f *Frame) Spend(n int) error {
+	if !f.Limited {
+		return nil
+	}
+	if f.Work -= n; f.Work < 0 {
+		return valueError("a trial run takes too much work")
+	}
+	return nil
+}
 
 func (f *Frame) take(shape []int) (int, error) {
 	if len(shape) > MaxRank {
