@@ -11,25 +11,25 @@ import (
 // idLength is the length of a result's id in bytes of text.
 const idLength = 32
 
-// resultID names results: the first 128 bits of the SHA-256 of the pipeline,
-// the place of the result in it and the source event's identity, in
-// hexadecimal. The same event gives the same id however often it is processed.
+// resultID names results: the first 128 bits, in hexadecimal, of the SHA-256 of
+// the source event's identity behind the first 128 bits of the SHA-256 of the
+// pipeline, the place of the result in it and the source topic. The same event
+// gives the same id however often it is processed.
 type resultID struct {
-	buf    []byte
-	prefix int
+	buf []byte // the prefix, then the source
 }
 
 func newResultID(pipeline, place, topic string) *resultID {
-	r := &resultID{}
+	var b []byte
 	for _, s := range []string{"freshet/1", pipeline, place, topic} {
-		r.buf = append(append(r.buf, s...), 0)
+		b = append(append(b, s...), 0)
 	}
-	r.prefix = len(r.buf)
-	return r
+	sum := sha256.Sum256(b)
+	return &resultID{buf: sum[:idLength/2]}
 }
 
 func (r *resultID) append(dst []byte, source []byte) []byte {
-	r.buf = append(r.buf[:r.prefix], source...)
+	r.buf = append(r.buf[:idLength/2], source...)
 	sum := sha256.Sum256(r.buf)
 	return hex.AppendEncode(dst, sum[:idLength/2])
 }
