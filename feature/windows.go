@@ -41,6 +41,7 @@ type Windows struct {
 	outs    []target
 	set     map[uint64]struct{}
 	read    decoded
+	touched uint64 // keeps the compiler from dropping the reads of touch
 }
 
 // ring is the entries of a key, oldest first: sequence numbers start ≤ s < tail,
@@ -143,6 +144,9 @@ func (w *Windows) Update(keys []string, times []int64, fields []*event.Column, n
 		w.outs[i] = target{c, c.Floats, c.Ints, c.Bools, c.Strings}
 	}
 	for i := range n {
+		if i%touchAhead == 0 {
+			w.touch(w.numbers[i:min(i+touchAhead, n)])
+		}
 		if k := w.numbers[i]; w.push(k, times[i], i) {
 			w.readNow(k, i)
 		} else {
@@ -153,6 +157,27 @@ func (w *Windows) Update(keys []string, times []int64, fields []*event.Column, n
 	w.unload(n)
 	clear(w.outs)
 	return delta
+}
+
+// touchAhead is how many rows have their state fetched into the cache together.
+const touchAhead = 32
+
+// touch reads what the next rows will need. With many keys a row's state lies in
+// main memory; reading it for several rows at once lets the waits overlap.
+func (w *Windows) touch(numbers []uint32) {
+	x := uint64(0)
+	for _, k := range numbers {
+		r := &w.rings[k]
+		v := w.view(r)
+		x ^= v.words[int((r.tail-1)&v.mask)*v.stride]
+		for _, h := range w.keyHeads(k) {
+			x ^= v.words[int(h&v.mask)*v.stride]
+		}
+		if w.sums > 0 {
+			x ^= uint64(w.sum[int(k)*w.sums].n) ^ uint64(w.sum[int(k+1)*w.sums-1].n)
+		}
+	}
+	w.touched = x
 }
 
 // number returns the key's number, giving it state if it is new.

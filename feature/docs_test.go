@@ -1,0 +1,106 @@
+package feature
+
+import (
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/freshet-io/freshet/event"
+)
+
+// TestDocumentedExamplesHold runs every example block of the documentation.
+func TestDocumentedExamplesHold(t *testing.T) {
+	text, err := os.ReadFile("../docs/features.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	seen := map[Aggregate]bool{}
+	blocks := strings.Split(string(text), "```example\n")[1:]
+	for _, b := range blocks {
+		body, _, ok := strings.Cut(b, "```")
+		if !ok {
+			t.Fatalf("block without end: %q", b)
+		}
+		lines := strings.Split(strings.TrimSpace(body), "\n")
+		t.Run(lines[0], func(t *testing.T) { seen[runExample(t, lines)] = true })
+	}
+	for i, name := range Aggregates() {
+		if !seen[Aggregate(i)] {
+			t.Errorf("no example of %s", name)
+		}
+	}
+}
+
+func runExample(t *testing.T, lines []string) Aggregate {
+	t.Helper()
+	words := strings.Fields(lines[0])
+	agg, err := ParseAggregate(words[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	duration := func(after string) (d time.Duration) {
+		if i := slices.Index(words, after); i >= 0 {
+			if d, err = time.ParseDuration(words[i+1]); err != nil {
+				t.Fatal(err)
+			}
+		}
+		return d
+	}
+	win := Window{Name: "example", Aggregate: agg, Over: duration("over")}
+	if words[1] != "over" {
+		win.Field = words[1]
+	}
+	if win.Field == "terminal" {
+		win.Kind = event.String
+	}
+	w, err := NewWindows([]Window{win}, duration("retain"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, line := range lines[1:] {
+		f := strings.Fields(line) // time key value → result
+		if len(f) != 5 || f[3] != "→" {
+			t.Fatalf("cannot read %q", line)
+		}
+		at, err := time.Parse(time.RFC3339, f[0])
+		if err != nil {
+			t.Fatal(err)
+		}
+		b := newBatch(w.Fields(), 1)
+		var values []any
+		if win.Field != "" {
+			values = []any{parseValue(t, f[2], win.Kind)}
+		}
+		b.set(0, f[1], at.UnixNano(), values)
+		out := newOut(w)
+		w.Update(b.keys, b.times, b.fields, 1, out, nil)
+		if got, want := cell(out[0], 0), parseValue(t, f[4], out[0].Kind); got != want {
+			t.Errorf("%s: got %v", line, got)
+		}
+	}
+	return agg
+}
+
+func parseValue(t *testing.T, s string, k event.Kind) any {
+	t.Helper()
+	switch {
+	case s == "-":
+		return nil
+	case k == event.String:
+		return s
+	case k == event.Int:
+		v, err := strconv.ParseInt(s, 10, 64)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return v
+	}
+	v, err := strconv.ParseFloat(s, 64)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return v
+}
