@@ -26,6 +26,9 @@ type evaluator interface {
 // openPeer opens a model in ONNX Runtime with one thread; it is nil in a build without it.
 var openPeer = newORT
 
+// ortLibrary is the environment variable with the path of ONNX Runtime's shared library.
+const ortLibrary = "FRESHET_ORT_LIB"
+
 // goEvaluator is the product's own.
 type goEvaluator struct {
 	driver  *onnx.Model

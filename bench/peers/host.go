@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"runtime/debug"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -37,11 +38,14 @@ func (h *host) line() string {
 		h.Cores, h.Memory, h.Kernel, h.Go, h.FileSystem, h.SyncMicros, strings.Join(v, ", "))
 }
 
-var peerModules = []string{"github.com/nats-io/nats-server/v2", "github.com/nats-io/nats.go", "github.com/warpstreamlabs/bento"}
+var peerModules = []string{"github.com/nats-io/nats-server/v2", "github.com/nats-io/nats.go", "github.com/warpstreamlabs/bento", "onnxruntime"}
 
 func describeHost(dir string) (host, error) {
 	h := host{CPU: procField("/proc/cpuinfo", "model name"), Cores: runtime.GOMAXPROCS(0), Go: runtime.Version(), Versions: map[string]string{}}
 	h.Memory = procField("/proc/meminfo", "MemTotal")
+	if kib, err := strconv.ParseFloat(strings.TrimSuffix(h.Memory, " kB"), 64); err == nil {
+		h.Memory = fmt.Sprintf("%.0f GiB", kib/(1<<20))
+	}
 	kernel, err := os.ReadFile("/proc/sys/kernel/osrelease")
 	if err == nil {
 		h.Kernel = strings.TrimSpace(string(kernel))
@@ -54,6 +58,9 @@ func describeHost(dir string) (host, error) {
 				}
 			}
 		}
+	}
+	if _, v, ok := strings.Cut(filepath.Base(os.Getenv(ortLibrary)), ".so."); ok && openPeer != nil {
+		h.Versions["onnxruntime"] = v
 	}
 	h.FileSystem = fileSystem(dir)
 	h.SyncMicros, err = syncTime(dir)

@@ -12,9 +12,6 @@ import (
 	"github.com/freshet-io/freshet/inference"
 )
 
-// ortLibrary is the environment variable with the path of ONNX Runtime's shared library.
-const ortLibrary = "FRESHET_ORT_LIB"
-
 var newORT = openORT
 
 // ortEvaluator is a session with input and outputs allocated beforehand.
