@@ -190,3 +190,48 @@ func (t *idTable) remove(h idHash) {
 		s.b = ^s.b
 	}
 }
+
+// rememberIDs fills the deduplication windows from the end of the log.
+func (j *Journal) rememberIDs() error {
+	now := j.clock().UnixNano()
+	for _, t := range j.topics {
+		d := t.dedup
+		if d == nil {
+			continue
+		}
+		from := now - d.window
+		d.cur.reset(from)
+		d.prev.reset(from)
+		for _, p := range t.parts {
+			position, err := j.seekTime(p, from)
+			if err != nil {
+				return err
+			}
+			position = max(position, p.end-2*maxIDs/int64(len(t.parts)))
+			if err := j.rememberFrom(p, position); err != nil {
+				return err
+			}
+		}
+		d.now = max(now, from)
+	}
+	return nil
+}
+
+func (j *Journal) rememberFrom(p *partition, position int64) error {
+	d := p.topic.dedup
+	r := &reader{j: j, p: p, next: position}
+	defer r.drop()
+	var ids []idHash
+	for r.next < p.end {
+		b, err := r.cut(4096, p.end)
+		if err != nil {
+			return err
+		}
+		ids = d.hash(ids[:0], b.Records)
+		for _, h := range ids {
+			d.insert(h, b.Records[h.n].Time)
+		}
+		b.Release()
+	}
+	return nil
+}

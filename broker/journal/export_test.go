@@ -13,3 +13,6 @@ func (j *Journal) OpenSegments() int {
 	defer j.cache.mu.Unlock()
 	return len(j.cache.loaded)
 }
+
+// SyncData is the sync that the journal uses.
+var SyncData = syncData

@@ -2,6 +2,7 @@ package journal
 
 import (
 	"context"
+	"encoding/json"
 	"log/slog"
 	"slices"
 	"sync"
@@ -207,6 +208,8 @@ func (j *Journal) Close() error {
 		j.upkeep.Wait()
 		close(j.stopCommits)
 		j.running.Wait()
+		j.maintaining.Lock() // a call of Maintain in progress
+		defer j.maintaining.Unlock()
 		j.cache.release(j.w.seg)
 		j.cache.closeAll()
 		err = j.lock.Close()
@@ -278,6 +281,14 @@ func (j *Journal) CreateTopic(ctx context.Context, c broker.TopicConfig) error {
 	}
 	o.addBlock(b, doc)
 	return j.submit(context.WithoutCancel(ctx), o)
+}
+
+func topicBlock(t *topic) (opBlock, []byte, error) {
+	doc, err := json.Marshal(t.doc())
+	if err != nil {
+		return opBlock{}, nil, err
+	}
+	return opBlock{head: blockHead{kind: kindTopic, topic: t.id}, t: t}, doc, nil
 }
 
 // maxPartitions is what the format has room for.
