@@ -85,7 +85,7 @@ func TestStateOfAnIdleKeyIsSmall(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	const n = 200_000
+	const n = 50_000
 	out := newOut(w)
 	col := &event.Column{Kind: event.Float, Floats: []float64{1}}
 	for i := range n {

@@ -89,9 +89,3 @@ func (x *index) remove(number uint32) {
 	x.keys[number] = ""
 	x.free = append(x.free, number)
 }
-
-// present reports whether the number belongs to a key, given the key found there.
-func (x *index) present(number uint32) bool {
-	_, n, ok := x.find(x.keys[number])
-	return ok && n == number
-}

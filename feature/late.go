@@ -1,8 +1,6 @@
 package feature
 
-import (
-	"math"
-)
+import "math"
 
 // insertLate takes in a row that is older than its key's newest: it goes to its
 // place in time, after equals, and is read out as of its own time, over what is
@@ -19,7 +17,6 @@ func (w *Windows) insertLate(k uint32, t int64, row int, read bool) {
 		return
 	}
 	w.fit(r)
-	block = w.view(r)
 	p := w.place(k, t, row)
 	block = w.view(r)
 	e := block.at(p)

@@ -32,7 +32,7 @@ type logged struct {
 
 func TestReplayFromAnyCompleteCycleGivesTheSameState(t *testing.T) {
 	points := 0
-	for seed := range uint64(12) {
+	for seed := range seeds(12) {
 		ws := allWindows(20, 300)
 		retain := time.Duration(seed * 20)
 		_, w := newNaive(t, ws, retain)

@@ -21,7 +21,9 @@ func (w *Windows) BeginSnapshot() { w.cursor, w.limit = 0, len(w.index.keys) }
 //
 // It also drops keys that no row can need any more: those whose newest entry is
 // older, against the newest row of any key, than the longest window and what is
-// retained, and a quarter more. The chunk says so, hence a replay drops them at the same place.
+// retained, and a quarter more. The chunk says so, hence a replay drops them at
+// the same place. One row with a time far in the future ages every key: keep
+// such rows out before they come here.
 func (w *Windows) AppendSnapshot(dst []byte, budget int) (out []byte, done bool) {
 	end := len(dst) + budget
 	dst = append(dst, formatVersion, snapshotRecord)
