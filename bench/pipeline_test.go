@@ -7,6 +7,9 @@ import (
 	"strconv"
 	"sync"
 	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/freshet-io/freshet/bench/workload"
 	"github.com/freshet-io/freshet/broker"
@@ -53,9 +56,27 @@ func cardPayments(b *testing.B) *broker.Broker {
 	return br
 }
 
+// usage is the processor time of this process so far, user and system.
+func usage(b *testing.B) time.Duration {
+	b.Helper()
+	var u unix.Rusage
+	if err := unix.Getrusage(unix.RUSAGE_SELF, &u); err != nil {
+		b.Fatal(err)
+	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
+}
+
+func report(b *testing.B, used time.Duration) {
+	b.Helper()
+	events := float64(b.N) * benchEvents
+	b.ReportMetric(events/b.Elapsed().Seconds(), "events/s")
+	b.ReportMetric(used.Seconds()*1e6/events, "cpu-µs/event")
+}
+
 // BenchmarkCardFraud runs the example's pipeline over payments that wait on the
 // journal: contract, six windows, two expressions, 100 trees, routes, commits.
 func BenchmarkCardFraud(b *testing.B) {
+	var used time.Duration
 	for b.Loop() {
 		b.StopTimer()
 		br := cardPayments(b)
@@ -71,23 +92,26 @@ func BenchmarkCardFraud(b *testing.B) {
 		if err != nil {
 			b.Fatal(err)
 		}
+		cpu := usage(b)
 		b.StartTimer()
 		if err := p.Run(b.Context(), pipeline.RunOptions{UntilIdle: true}); err != nil {
 			b.Fatal(err)
 		}
 		b.StopTimer()
+		used += usage(b) - cpu
 		if n := p.Stats().Predictions; n != benchEvents {
 			b.Fatalf("%d predictions", n)
 		}
 		br.Close()
 		b.StartTimer()
 	}
-	b.ReportMetric(float64(b.N)*benchEvents/b.Elapsed().Seconds(), "events/s")
+	report(b, used)
 }
 
 // BenchmarkPassThrough is the ceiling: the same events, consumed and published
 // again in the same kind of transaction, with nothing done to them.
 func BenchmarkPassThrough(b *testing.B) {
+	var used time.Duration
 	for b.Loop() {
 		b.StopTimer()
 		br := cardPayments(b)
@@ -102,6 +126,7 @@ func BenchmarkPassThrough(b *testing.B) {
 		if err != nil {
 			b.Fatal(err)
 		}
+		cpu := usage(b)
 		b.StartTimer()
 		var tasks sync.WaitGroup
 		for range topic.Partitions {
@@ -117,10 +142,11 @@ func BenchmarkPassThrough(b *testing.B) {
 		}
 		tasks.Wait()
 		b.StopTimer()
+		used += usage(b) - cpu
 		br.Close()
 		b.StartTimer()
 	}
-	b.ReportMetric(float64(b.N)*benchEvents/b.Elapsed().Seconds(), "events/s")
+	report(b, used)
 }
 
 func passThrough(ctx context.Context, br *broker.Broker, claim broker.Claim, end int64) error {

@@ -14,6 +14,13 @@ func appendNumber(dst []byte, v float64, bits int) []byte {
 	if a < 1<<53 && v == math.Trunc(v) {
 		return strconv.AppendInt(dst, int64(v), 10)
 	}
+	if bits == 64 && a < 1e9 {
+		// Four decimals or fewer: of all decimals with up to 15 digits only one
+		// reads back as v, so it is the shortest that does.
+		if r := math.Round(a * 1e4); r/1e4 == a && r >= 1 {
+			return appendDecimal(dst, uint64(r), v < 0)
+		}
+	}
 	if math.IsNaN(v) || math.IsInf(v, 0) {
 		return append(dst, "null"...)
 	}
@@ -22,6 +29,21 @@ func appendNumber(dst []byte, v float64, bits int) []byte {
 		format = 'e'
 	}
 	return strconv.AppendFloat(dst, v, format, -1, bits)
+}
+
+// appendDecimal writes n ten-thousandths, n not divisible by 10,000.
+func appendDecimal(dst []byte, n uint64, negative bool) []byte {
+	if negative {
+		dst = append(dst, '-')
+	}
+	dst = strconv.AppendUint(dst, n/1e4, 10)
+	f := n % 1e4
+	d := [5]byte{'.', byte('0' + f/1000), byte('0' + f/100%10), byte('0' + f/10%10), byte('0' + f%10)}
+	end := 5
+	for d[end-1] == '0' {
+		end--
+	}
+	return append(dst, d[:end]...)
 }
 
 func appendInt(dst []byte, v int64) []byte { return strconv.AppendInt(dst, v, 10) }
