@@ -1,6 +1,6 @@
 # Shortens the output of `go test -v`: of a package that passed, the skipped
-# tests with their reasons, the lines that tests mark with "REPORT:", and the
-# closing line; of one that failed, everything.
+# tests with their reasons, the numbers of crashes that were tried, and the
+# closing line; of one that failed, everything but the tests that passed.
 
 /^=== (RUN|NAME|CONT|PAUSE)/ { lines[++n] = $0; test = $3; next }
 
@@ -15,7 +15,7 @@
 
 /^(ok|FAIL|\?)[ \t]/ || /^\t.*\[no test files\]$/ {
 	if ($1 == "FAIL") {
-		for (i = 1; i <= n; i++) if (lines[i] !~ /^=== (RUN|PAUSE|CONT|NAME)/) print lines[i]
+		for (i = 1; i <= n; i++) if (lines[i] !~ /^=== (RUN|PAUSE|CONT|NAME)|^ *--- PASS/) print lines[i]
 	} else {
 		printf "%s%s", reports, skips
 	}
@@ -29,7 +29,11 @@ test == "" { print; next } # outside of any test: a build that broke
 
 {
 	lines[++n] = $0
-	if (match($0, /REPORT: /)) reports = reports substr($0, RSTART) "\n"
+	if (/crash points: |[0-9] crashes|[0-9] kills/) {
+		text = $0
+		sub(/^ +[^ ]+\.go:[0-9]+: /, "", text)
+		reports = reports "COUNT " test ": " text "\n"
+	}
 	if (test != "" && $0 ~ /^ +[^ ]+\.go:[0-9]+: /) {
 		text = $0
 		sub(/^ +[^ ]+\.go:[0-9]+: /, "", text)
