@@ -34,10 +34,9 @@ var restrictions = []struct {
 	{regexp.MustCompile(`cast(like)?_FLOAT_to_STRING`), "eight digits, as ONNX Runtime writes them", true},
 }
 
-// nodeTests finds ONNX's node tests: in FRESHET_ONNX_TESTDATA, a folder that holds them or
-// node/ or data/node/, or where Debian's libonnx-testdata puts them.
-func nodeTests(t *testing.T) string {
-	t.Helper()
+// nodeTestDir finds ONNX's node tests: in FRESHET_ONNX_TESTDATA, a folder that holds them or
+// node/ or data/node/, or where Debian's libonnx-testdata puts them. It is empty where there are none.
+func nodeTestDir() string {
 	for _, root := range []string{os.Getenv("FRESHET_ONNX_TESTDATA"), "/usr/share/libonnx-testdata/data"} {
 		if root == "" {
 			continue
@@ -49,12 +48,21 @@ func nodeTests(t *testing.T) string {
 			}
 		}
 	}
-	msg := "ONNX's node tests are not here: install Debian's libonnx-testdata, or set FRESHET_ONNX_TESTDATA to onnx/backend/test/data of the PyPI package onnx 1.20.1"
-	if strings.Contains(os.Getenv("FRESHET_REQUIRE"), "onnx") {
-		t.Fatal(msg)
-	}
-	t.Skip("SKIPPED: " + msg)
 	return ""
+}
+
+// nodeTests is nodeTestDir, or a loud skip.
+func nodeTests(t *testing.T) string {
+	t.Helper()
+	dir := nodeTestDir()
+	if dir == "" {
+		const msg = "ONNX's node tests are not here: install Debian's libonnx-testdata, or set FRESHET_ONNX_TESTDATA to onnx/backend/test/data of the PyPI package onnx 1.20.1"
+		if strings.Contains(os.Getenv("FRESHET_REQUIRE"), "onnx") {
+			t.Fatal(msg)
+		}
+		t.Skip("SKIPPED: " + msg)
+	}
+	return dir
 }
 
 // TestOfficialNodeTests runs ONNX's own tests of every operator offered here.

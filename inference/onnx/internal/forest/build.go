@@ -128,7 +128,7 @@ func Build[T Float](s *Spec[T]) (*Forest[T], error) {
 			_, _, right, ok := normal(n)
 			if !ok {
 				kinds[t] = plain
-				break
+				continue
 			}
 			lefts, rights = lefts || !right, rights || right
 		}

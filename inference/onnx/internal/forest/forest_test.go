@@ -197,3 +197,16 @@ func TestPaddingIsBounded(t *testing.T) {
 		t.Errorf("%d nodes became %d", len(s.Nodes), n)
 	}
 }
+
+func TestFeaturesCountsEveryNode(t *testing.T) {
+	leaf := Node[float32]{Mode: Leaf, Count: 1}
+	s := &Spec[float32]{Targets: 1, Weights: []Weight[float32]{{0, 1}}, Roots: []int{0},
+		Nodes: []Node[float32]{{Mode: EQ, True: 1, False: 2}, {Mode: LEQ, Feature: 6, True: 3, False: 4}, leaf, leaf, leaf}}
+	f, err := Build(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if f.Features() != 7 {
+		t.Errorf("got %d, expected 7", f.Features())
+	}
+}

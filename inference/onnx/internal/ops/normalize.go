@@ -51,6 +51,9 @@ func softmaxKernel[T Float](axis int64, flat, log bool) Kernel {
 		if err != nil {
 			return err
 		}
+		if len(d) == 0 {
+			return nil
+		}
 		copy(d, Data[T](in[0]))
 		if inner == 1 && !log {
 			for o := range outer {
