@@ -19,7 +19,7 @@ import (
 
 func TestATornTailIsCutAndReported(t *testing.T) {
 	d := crashfs.New(1)
-	j := open(t, crashDir, journal.Options{FS: d}.Quiet())
+	j := open(t, crashDir, journal.Options{FS: d, SegmentBytes: 64 << 10}.Quiet())
 	create(t, j, broker.TopicConfig{Name: "t", Partitions: 1})
 	publish(t, j, "t", rec("", "k", "kept"))
 	d.StopAt(d.Ops() + 2) // the write is done, the sync is not
@@ -45,7 +45,7 @@ func TestATornTailIsCutAndReported(t *testing.T) {
 		t.Fatalf("Check: %+v, %v", rep, err)
 	}
 	var log bytes.Buffer
-	j = open(t, crashDir, journal.Options{FS: after, Logger: slog.New(slog.NewTextHandler(&log, nil))}.Quiet())
+	j = open(t, crashDir, journal.Options{FS: after, SegmentBytes: 64 << 10, Logger: slog.New(slog.NewTextHandler(&log, nil))}.Quiet())
 	defer j.Close()
 	if !strings.Contains(log.String(), "unfinished frame") || !strings.Contains(log.String(), name) {
 		t.Fatalf("log: %s", log.String())
@@ -121,7 +121,7 @@ func TestRetentionFreesSegmentsAndKeepsWhatIsYoung(t *testing.T) {
 		t.Fatalf("Seek: %d, %v; want 5", at, err)
 	}
 	_ = j.Close()
-	j = open(t, crashDir, journal.Options{FS: d, Clock: func() time.Time { return now }}.Quiet())
+	j = open(t, crashDir, journal.Options{FS: d, SegmentBytes: 64 << 10, Clock: func() time.Time { return now }}.Quiet())
 	defer j.Close()
 	if got := observe(t, j, want); got.String() != want.String() {
 		t.Fatalf("after opening again:\n%s\nwant\n%s", got, want)
@@ -152,7 +152,7 @@ func TestManySegmentsAreReadThroughABoundedCache(t *testing.T) {
 func TestIDsAreForgottenAfterTheWindow(t *testing.T) {
 	d := crashfs.New(1)
 	now := time.Unix(1000, 0)
-	o := journal.Options{FS: d, Clock: func() time.Time { return now }}.Quiet()
+	o := journal.Options{FS: d, SegmentBytes: 64 << 10, Clock: func() time.Time { return now }}.Quiet()
 	j := open(t, crashDir, o)
 	create(t, j, broker.TopicConfig{Name: "t", Partitions: 2, DedupWindow: time.Minute})
 	check := func(stored, dups int, recs ...event.Record) {
@@ -182,14 +182,14 @@ func TestIDsAreForgottenAfterTheWindow(t *testing.T) {
 func TestSyncEverySyncsLater(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := crashfs.New(1)
-		j := open(t, crashDir, journal.Options{FS: d, Sync: journal.SyncEvery(time.Second)}.Quiet())
+		j := open(t, crashDir, journal.Options{FS: d, SegmentBytes: 64 << 10, Sync: journal.SyncEvery(time.Second)}.Quiet())
 		create(t, j, broker.TopicConfig{Name: "t", Partitions: 1})
 		synctest.Wait()
 		time.Sleep(2 * time.Second) // of the bubble's clock
 		synctest.Wait()
 		publish(t, j, "t", rec("", "k", "v"))
 		count := func() int64 {
-			k := open(t, crashDir, journal.Options{FS: d.Peek(crashfs.None)}.Quiet())
+			k := open(t, crashDir, journal.Options{FS: d.Peek(crashfs.None), SegmentBytes: 64 << 10}.Quiet())
 			defer k.Close()
 			s, err := k.Describe(context.Background(), "t", "")
 			if err != nil {
@@ -263,5 +263,57 @@ func TestPositionsBehindTheEndAreRefused(t *testing.T) {
 	wantKind(t, j.Commit(ctx, &broker.Tx{Positions: []broker.ClaimPosition{{Claim: cl, Next: -1}}}), errkind.Invalid)
 	if err := cl.Commit(ctx, 1); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// TestReadersGoOnWhileSegmentsMove writes, reads, rolls, trims and copies
+// forward at the same time: what is kept is read in order and without a gap.
+func TestReadersGoOnWhileSegmentsMove(t *testing.T) {
+	const n = 3000
+	ctx, cancel := context.WithTimeout(context.Background(), 60*time.Second)
+	defer cancel()
+	j := open(t, crashDir, journal.Options{FS: crashfs.New(1), SegmentBytes: 8 << 10, Interval: time.Millisecond})
+	defer j.Close()
+	create(t, j, broker.TopicConfig{Name: "kept", Partitions: 1})
+	create(t, j, broker.TopicConfig{Name: "sized", Partitions: 1, RetainBytes: 10_000})
+	errs := make(chan error, 4)
+	follow := func(topic string, gaps bool) {
+		r, err := j.Read(ctx, topic, 0, 0)
+		for at := int64(0); err == nil && at < n; {
+			var b *broker.Batch
+			if b, err = r.Fetch(ctx, 50); err != nil {
+				break
+			}
+			for i := range b.Records {
+				rec := &b.Records[i]
+				if rec.Position < at || !gaps && rec.Position != at || !strings.HasPrefix(string(rec.Value), fmt.Sprint(rec.Position, " ")) {
+					err = fmt.Errorf("%s: position %d with %.20q where %d was expected", topic, rec.Position, rec.Value, at)
+				}
+				at = rec.Position + 1
+			}
+			b.Release()
+		}
+		errs <- err
+	}
+	go follow("kept", false)
+	go follow("sized", true)
+	for i := range n {
+		publish(t, j, "sized", rec("", "k", fmt.Sprint(i, " ", strings.Repeat("v", 500))))
+		publish(t, j, "kept", rec("", "k", fmt.Sprint(i, " ")))
+	}
+	go follow("kept", false)
+	go func() {
+		var err error
+		for range 20 {
+			if err == nil {
+				err = j.Maintain(ctx)
+			}
+		}
+		errs <- err
+	}()
+	for range 4 {
+		if err := <-errs; err != nil {
+			t.Error(err)
+		}
 	}
 }

@@ -94,7 +94,7 @@ func TestAFullDiskAtAnyWriteDamagesNothing(t *testing.T) {
 		if err != nil || rep.Damage != nil {
 			t.Fatalf("write %d: Check: %v, %v", n, err, rep.Damage)
 		}
-		again := open(t, crashDir, journal.Options{FS: d.Crash(crashfs.None)}.Quiet())
+		again := open(t, crashDir, journal.Options{FS: d.Crash(crashfs.None), SegmentBytes: 4 << 10}.Quiet())
 		if diff := cmp.Diff(want, observe(t, again, nil)["t"].parts[0].values); diff != "" {
 			t.Fatalf("write %d: after a crash: (-want +got)\n%s", n, diff)
 		}
@@ -111,7 +111,7 @@ func TestAFullDiskAtAnyWriteDamagesNothing(t *testing.T) {
 func TestAFailedSyncRefusesWritesUntilReopened(t *testing.T) {
 	ctx := context.Background()
 	d := crashfs.New(1)
-	j := open(t, crashDir, journal.Options{FS: d}.Quiet())
+	j := open(t, crashDir, journal.Options{FS: d, SegmentBytes: 64 << 10}.Quiet())
 	create(t, j, broker.TopicConfig{Name: "t", Partitions: 1})
 	publish(t, j, "t", rec("", "k", "one"))
 	d.Fail(func(op crashfs.Op, _ string) error {
@@ -129,7 +129,7 @@ func TestAFailedSyncRefusesWritesUntilReopened(t *testing.T) {
 		t.Fatalf("readers see %q, want what was durable", got)
 	}
 	_ = j.Close()
-	j = open(t, crashDir, journal.Options{FS: d}.Quiet())
+	j = open(t, crashDir, journal.Options{FS: d, SegmentBytes: 64 << 10}.Quiet())
 	defer j.Close()
 	publish(t, j, "t", rec("", "k", "four"))
 	got := observe(t, j, nil)["t"].parts[0].values
@@ -164,7 +164,7 @@ func filled(t testing.TB, d *crashfs.Disk) (world, []string) {
 
 // tryRead opens and reads everything; it returns the first error.
 func tryRead(d *crashfs.Disk) (values []string, err error) {
-	j, err := journal.Open(crashDir, journal.Options{FS: d}.Quiet())
+	j, err := journal.Open(crashDir, journal.Options{FS: d, SegmentBytes: 64 << 10}.Quiet())
 	if err != nil {
 		return nil, err
 	}
@@ -289,7 +289,7 @@ func TestAFolderThatCannotBeWrittenIsAConfigError(t *testing.T) {
 		// root may write anywhere: the error is made by hand instead.
 		d := crashfs.New(1)
 		d.Fail(func(crashfs.Op, string) error { return syscall.EROFS })
-		_, err := journal.Open(crashDir, journal.Options{FS: d})
+		_, err := journal.Open(crashDir, journal.Options{FS: d, SegmentBytes: 64 << 10})
 		wantKind(t, err, errkind.Config, crashDir, "writable")
 		return
 	}
@@ -310,7 +310,7 @@ func TestCheckOfNothingIsNotFound(t *testing.T) {
 
 func TestADuplicateOfARecordInFlightSharesItsFate(t *testing.T) {
 	d := crashfs.New(1)
-	j := open(t, crashDir, journal.Options{FS: d}.Quiet())
+	j := open(t, crashDir, journal.Options{FS: d, SegmentBytes: 64 << 10}.Quiet())
 	defer j.Close()
 	create(t, j, broker.TopicConfig{Name: "t", Partitions: 1, DedupWindow: 1 << 60})
 	inSync, goOn := make(chan struct{}), make(chan struct{})
