@@ -233,6 +233,27 @@ func TestWorkAtLoadIsBounded(t *testing.T) {
 	}
 }
 
+// TestMemoryAtLoadIsBounded loads a file of some kilobytes with 16 GB of constants.
+func TestMemoryAtLoadIsBounded(t *testing.T) {
+	var nodes []pb
+	from := "x"
+	for i := range 1000 {
+		c, r, to := fmt.Sprint("c", i), fmt.Sprint("r", i), fmt.Sprint("y", i)
+		nodes = append(nodes, node("ConstantOfShape", "", []string{"s"}, []string{c}), node("Add", "", []string{from, c}, []string{r}),
+			node("ReduceMax", "", []string{r}, []string{to}, attr("axes", ints(1))))
+		from = to
+	}
+	data := modelOf(graphPB{nodes: nodes, inits: []pb{pb(tensorOf("s", ints(2), ints(1, 1<<22)))},
+		ins: []pb{tensorInfo("x", 1, -1, 1)}, outs: []pb{tensorInfo(from, 1, -1, 1)}})
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	_, err := Parse("memory", data, Options{Instances: 1})
+	runtime.ReadMemStats(&after)
+	if used := after.TotalAlloc - before.TotalAlloc; used > 1<<30 {
+		t.Errorf("loading %d bytes took %d MiB (%v)", len(data), used>>20, err)
+	}
+}
+
 func TestAttributeOfTheWrongTypeIsAnError(t *testing.T) {
 	_, err := Parse("x", oneOp(node("Softmax", "", []string{"x"}, []string{"y"}, attr("axis", "one"))), Options{})
 	if !errkind.Is(err, errkind.Invalid) {

@@ -12,7 +12,7 @@ type Options struct {
 	// MaxNodes is the largest number of nodes of the graph (default 100,000).
 	MaxNodes int
 	// MaxElements is the largest number of elements of any one tensor, at load and at run
-	// time (default 64 Mi); all tensors of one Infer together may hold four times as many.
+	// time (default 32 Mi); all tensors of one Infer together may hold four times as many.
 	MaxElements int
 	// MaxBatch is the largest number of rows of one Infer (default 0: no limit).
 	MaxBatch int
@@ -36,7 +36,7 @@ func (o Options) withDefaults() Options {
 		o.MaxNodes = 100_000
 	}
 	if o.MaxElements <= 0 {
-		o.MaxElements = 64 << 20
+		o.MaxElements = 32 << 20
 	}
 	if o.work <= 0 {
 		o.work = loadWork

@@ -12,7 +12,8 @@ import (
 	"github.com/freshet-io/freshet/inference/onnx/internal/wire"
 )
 
-// foldElements bounds the results of nodes that are evaluated at load.
+// foldElements bounds the result of a node that is evaluated at load, and four times as much all
+// of them together.
 const foldElements = 1 << 22
 
 // program is a graph ready to run; it is immutable.
@@ -84,6 +85,7 @@ type planner struct {
 	// missing gathers what is not supported.
 	missing []string
 	frame   ops.Frame
+	folded  int // elements
 }
 
 func invalid(format string, args ...any) error {
@@ -328,7 +330,10 @@ func (pl *planner) compileNode(i int) error {
 		return nil
 	}
 	s := step{name: pl.nodeName(i), kernel: kernel}
-	for _, v := range in {
+	for k, v := range in {
+		if k > 0 && node.Dense != nil { // it has its own copy of the constants
+			v = nil
+		}
 		s.in = append(s.in, pl.use(v))
 	}
 	for _, v := range out {

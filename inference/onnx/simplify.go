@@ -13,6 +13,9 @@ func (pl *planner) fold(kernel ops.Kernel, in, out []*value) bool {
 	if out[0] != nil && out[0].Const != nil {
 		return true
 	}
+	if pl.folded > 4*foldElements {
+		return false
+	}
 	tensors := make([]*ops.Tensor, max(len(in), 8))
 	for k, v := range in {
 		if v != nil {
@@ -30,6 +33,14 @@ func (pl *planner) fold(kernel ops.Kernel, in, out []*value) bool {
 		return false
 	}
 	if err := kernel(&pl.frame, tensors, results); err != nil {
+		return false
+	}
+	for _, t := range results {
+		if t != nil {
+			pl.folded += ops.Len(t)
+		}
+	}
+	if pl.folded > 4*foldElements {
 		return false
 	}
 	for k, v := range out {

@@ -13,7 +13,7 @@ type Dense struct {
 	packed *kernel.Packed
 	bias   []float32
 	relu   bool
-	any    bool // x may have more than two dimensions
+	any    bool // x need not have two dimensions
 }
 
 // newDense packs a constant matrix, k×n or, when transposed, n×k.
@@ -48,7 +48,7 @@ func (d *Dense) SetRelu() { d.relu = true }
 func (d *Dense) run(f *Frame, in, out []*Tensor) error {
 	x := in[0]
 	rank := len(x.Shape)
-	if rank < 2 || rank > 2 && !d.any || x.Shape[rank-1] != d.packed.K() {
+	if rank < 1 || rank != 2 && !d.any || x.Shape[rank-1] != d.packed.K() {
 		return fmt.Errorf("an input of shape %v for a matrix of %d×%d", append([]int(nil), x.Shape...), d.packed.K(), d.packed.N())
 	}
 	var shape [MaxRank]int

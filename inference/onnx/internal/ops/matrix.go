@@ -180,13 +180,7 @@ func compileMatMul(n *Node) (Kernel, error) {
 	if n.constMatrix(1) {
 		n.Dense = newDense(n.In[1].Const, false)
 		n.Dense.any = true
-		vector := matMulKernel[float32]
-		return func(f *Frame, in, out []*Tensor) error {
-			if len(in[0].Shape) < 2 && n.Dense.bias == nil && !n.Dense.relu {
-				return vector(f, in, out)
-			}
-			return n.Dense.run(f, in, out)
-		}, nil
+		return n.Dense.run, nil
 	}
 	return byNumber(n.In[0].Type, matMulKernel[float32], matMulKernel[float64], matMulKernel[int64], matMulKernel[int32])
 }

@@ -140,7 +140,15 @@ type Frame struct {
 }
 
 // Reset begins a run.
-func (f *Frame) Reset() { f.left = 4 * f.MaxElements }
+func (f *Frame) Reset() {
+	f.left = 4 * f.MaxElements
+	if f.Limited {
+		f.left = min(f.left, trialElements)
+	}
+}
+
+// trialElements bounds what a limited run may allocate.
+const trialElements = 1 << 24
 
 // Spend takes n elements of work.
 func (f *Frame) Spend(n int) error {
@@ -163,6 +171,9 @@ func (f *Frame) take(shape []int) (int, error) {
 		return 0, fmt.Errorf("a tensor of shape %v is larger than the limit of %d elements", append([]int(nil), shape...), f.MaxElements)
 	}
 	if f.left -= n; f.left < 0 {
+		if f.Limited {
+			return 0, valueError("a trial run needs too much memory")
+		}
 		return 0, fmt.Errorf("the run needs more than the limit of %d elements", 4*f.MaxElements)
 	}
 	return n, nil
