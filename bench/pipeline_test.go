@@ -20,7 +20,7 @@ import (
 )
 
 // benchEvents is how many payments one iteration processes.
-const benchEvents = 200_000
+const benchEvents = 1_000_000
 
 // cardPayments publishes generated payments on a new journal.
 func cardPayments(b *testing.B) *broker.Broker {

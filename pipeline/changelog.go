@@ -46,11 +46,6 @@ type changelog struct {
 	slices     [][]byte
 }
 
-// snapshotMark says what a frame's record means for the cycle.
-type snapshotMark struct {
-	trim int64 // after the commit, records before this are not needed; 0 for none
-}
-
 func newChangelog(topic string, partition int, groups []*windowsStep, cycle int64) *changelog {
 	h := fnv.New64a()
 	for _, g := range groups {
@@ -71,7 +66,7 @@ func (c *changelog) record(f *frame, next int64) {
 		c.slices[i] = c.slices[i][:0]
 	}
 	var flags byte
-	f.snapshot = snapshotMark{}
+	f.trim = 0
 	if c.cycleAt < 0 && c.sinceCycle >= c.cycle {
 		flags |= flagCycleBegin
 		c.cycleAt, c.sinceCycle, c.group = c.next, 0, 0
@@ -79,7 +74,7 @@ func (c *changelog) record(f *frame, next int64) {
 	}
 	if c.cycleAt >= 0 && c.slice(max(size, 512)) {
 		flags |= flagCycleEnd
-		f.snapshot.trim = c.cycleAt
+		f.trim = c.cycleAt
 		c.cycleAt = -1
 	}
 	b := f.change[:0]

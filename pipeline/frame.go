@@ -15,7 +15,7 @@ import (
 
 // frame is a batch on its way through a task: the records as fetched, the rows
 // decoded from them, the columns computed, the model's answers, and at the end
-// the transaction. Frames are reused, so that a steady stream allocates nothing.
+// the records to publish. Frames are reused, so that a steady stream allocates nothing.
 type frame struct {
 	recs    *broker.Batch
 	rows    contract.Rows
@@ -28,14 +28,15 @@ type frame struct {
 	busy     int
 	fallback []bool // rows scored by the fallback; empty where none was
 
-	change   []byte // the state's changelog record
-	snapshot snapshotMark
+	change []byte // the state's changelog record
+	trim   int64  // after the commit, state records before this are not needed; 0 for none
 
-	arena []byte
-	tx    broker.Tx
-	out   [][]event.Record // by output topic
-	dead  []event.Record
-	state [1]event.Record
+	arena       []byte
+	route       []int            // of each row
+	predictions int              // rows that were routed
+	out         [][]event.Record // by output topic
+	dead        []event.Record
+	state       [1]event.Record
 }
 
 // letter is an event that could not be processed.

@@ -3,7 +3,6 @@ package pipeline
 import (
 	"unsafe"
 
-	"github.com/freshet-io/freshet/broker"
 	"github.com/freshet-io/freshet/errkind"
 	"github.com/freshet-io/freshet/event"
 )
@@ -24,7 +23,6 @@ type results struct {
 	static event.Headers
 	clock  clock
 	source []byte
-	chosen []int // the route of each row
 }
 
 func newResults(p *Plan, topics []string, partition, maxRecord int) *results {
@@ -77,13 +75,13 @@ func (r *results) write(f *frame) (predictions int) {
 	for i := range f.out {
 		f.out[i] = f.out[i][:0]
 	}
-	r.chosen = sized(r.chosen, f.rows.N)
+	f.route = sized(f.route, f.rows.N)
 	for row := range f.rows.N {
 		if f.skip[row] {
 			continue
 		}
-		r.chosen[row] = r.choose(row)
-		rt := &r.plan.routes[r.chosen[row]]
+		f.route[row] = r.choose(row)
+		rt := &r.plan.routes[f.route[row]]
 		rec := &f.recs.Records[f.rows.Index[row]]
 		r.source = appendSource(r.source[:0], f.rows.ID[row], r.partition, rec)
 		tail := [2]int{-1, -1}
@@ -228,13 +226,4 @@ func appendValue(b []byte, c *event.Column, row, bits int, t *clock) []byte {
 		return append(t.append(append(b, '"'), c.Ints[row]), '"')
 	}
 	return appendString(b, c.Strings[row])
-}
-
-// publications lists the frame's output records for the transaction.
-func (r *results) publications(f *frame, topics []string, tx *broker.Tx) {
-	for i, recs := range f.out {
-		if len(recs) > 0 {
-			tx.Publish = append(tx.Publish, broker.Publication{Topic: topics[i], Partition: broker.AnyPartition, Records: recs})
-		}
-	}
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"sync"
 	"time"
 
 	"github.com/freshet-io/freshet/broker"
@@ -14,11 +15,12 @@ import (
 )
 
 const (
-	// fetchMax is the greatest number of events of a frame.
+	// fetchMax is the greatest number of events of a frame: few enough that the
+	// frame stays in the processor's cache.
 	fetchMax = 1024
 	// framesInFlight is how many frames a task works on at a time: one in the
-	// front, one in the back, one between them.
-	framesInFlight = 3
+	// front, one in the back, the others being committed together or waiting.
+	framesInFlight = 8
 )
 
 // task runs the plan on one claimed partition.
@@ -36,14 +38,18 @@ type task struct {
 	results   *results
 	letters   *letters
 
-	free chan *frame
-	full chan *frame
+	free  chan *frame // to the front
+	full  chan *frame // from the front to the back
+	ready chan *frame // from the back to the committer
+
+	tx     broker.Tx
+	frames []*frame // of tx
 }
 
 func (p *Pipeline) newTask(claim broker.Claim) (*task, error) {
 	t := &task{
 		p: p, claim: claim, log: p.log.With("partition", claim.Partition()),
-		free: make(chan *frame, framesInFlight), full: make(chan *frame, framesInFlight),
+		free: make(chan *frame, framesInFlight), full: make(chan *frame, framesInFlight), ready: make(chan *frame, framesInFlight),
 	}
 	plan, src := p.plan, &p.plan.Spec.Source
 	opts := contract.Options{ID: src.ID, Key: src.Key, Time: src.timeRule(plan.Contract), MaxBytes: src.MaxBytes}
@@ -106,12 +112,14 @@ func (t *task) run(ctx context.Context) error {
 	}
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
-	finished := make(chan error, 1)
-	go func() { finished <- t.runBack(stop) }()
+	var stages sync.WaitGroup
+	var commit error
+	stages.Go(t.runBack)
+	stages.Go(func() { commit = t.runCommitter(stop) })
 	front := t.runFront(ctx)
 	close(t.full)
-	back := <-finished
-	if err := errors.Join(quiet(back), quiet(front)); err != nil {
+	stages.Wait()
+	if err := errors.Join(quiet(commit), quiet(front)); err != nil {
 		return fmt.Errorf("partition %d: %w", t.claim.Partition(), err)
 	}
 	return nil
@@ -220,79 +228,111 @@ func (t *task) runSteps(steps []frameStep, f *frame) {
 	}
 }
 
-// runBack takes the model's answers, writes results and commits, until the
-// front has closed the queue. After a failure it stops the front and only waits
-// for the model to let go of the frames that are still under way.
-func (t *task) runBack(stopFront func()) (err error) {
+// runBack takes the model's answers and writes results, until the front has
+// closed the queue. It waits for the answers even after a failure, because a
+// frame's rows belong to the model until then.
+func (t *task) runBack() {
+	defer close(t.ready)
 	for f := range t.full {
-		if err != nil {
-			t.abandon(f)
-		} else if err = t.finish(f); err != nil {
-			stopFront()
-		} else {
-			t.free <- f
+		t.finish(f)
+		t.ready <- f // never blocks: there is room for every frame
+	}
+}
+
+// finish turns a scored frame into records.
+func (t *task) finish(f *frame) {
+	if t.scorer != nil && f.rows.N > 0 {
+		t.p.counters.failures.Add(uint64(t.scorer.collect(f)))
+	}
+	t.runSteps(t.back, f)
+	f.arena = f.arena[:0]
+	f.predictions = t.results.write(f)
+	t.letters.write(f)
+	if t.changelog != nil {
+		f.state[0] = event.Record{Value: f.change}
+	}
+}
+
+// runCommitter commits frames in order, those that are ready together in one
+// transaction, until the back has closed the queue. After a failure it stops
+// the front and only lets go of what is still under way.
+func (t *task) runCommitter(stopFront func()) (err error) {
+	for f := range t.ready {
+		t.frames = append(t.frames[:0], f)
+		for more := true; more; {
+			select {
+			case g, ok := <-t.ready:
+				if more = ok; ok {
+					t.frames = append(t.frames, g)
+				}
+			default:
+				more = false
+			}
+		}
+		if err == nil {
+			if err = t.commit(); err != nil {
+				stopFront()
+			}
+		}
+		for _, f := range t.frames {
+			f.recs.Release()
+			if err == nil {
+				t.free <- f
+			}
 		}
 	}
 	return err
 }
 
-func (t *task) abandon(f *frame) {
-	for _, r := range f.requests[:f.busy] {
-		_ = r.Wait(context.Background()) // cannot fail: the context is never done
+// commit makes one transaction of t.frames.
+func (t *task) commit() error {
+	t.tx.Publish, t.tx.Positions = t.tx.Publish[:0], t.tx.Positions[:0]
+	for _, f := range t.frames {
+		t.publications(f)
 	}
-	f.recs.Release()
-}
-
-// finish turns a scored frame into a transaction and commits it.
-func (t *task) finish(f *frame) error {
-	c := &t.p.counters
-	if t.scorer != nil && f.rows.N > 0 {
-		failed := uint64(t.scorer.collect(f))
-		c.failures.Add(failed)
-	}
-	t.runSteps(t.back, f)
-	f.arena = f.arena[:0]
-	predictions := t.results.write(f)
-	t.letters.write(f)
-
-	f.tx.Publish, f.tx.Positions = f.tx.Publish[:0], f.tx.Positions[:0]
-	t.results.publications(f, t.p.topics, &f.tx)
-	if len(f.dead) > 0 {
-		f.tx.Publish = append(f.tx.Publish, broker.Publication{Topic: t.p.plan.Spec.DeadLetters(), Partition: broker.AnyPartition, Records: f.dead})
-	}
-	if t.changelog != nil {
-		f.state[0] = event.Record{Value: f.change}
-		f.tx.Publish = append(f.tx.Publish, broker.Publication{Topic: t.changelog.topic, Partition: t.claim.Partition(), Records: f.state[:]})
-	}
-	next := f.recs.Next()
-	f.tx.Positions = append(f.tx.Positions, broker.ClaimPosition{Claim: t.claim, Next: next})
+	next := t.frames[len(t.frames)-1].recs.Next()
+	t.tx.Positions = append(t.tx.Positions, broker.ClaimPosition{Claim: t.claim, Next: next})
 	// The commit is finished even while the process is asked to stop, so it
 	// runs under its own deadline.
 	ctx, cancel := context.WithTimeout(context.Background(), commitTimeout)
-	err := t.p.broker.Commit(ctx, &f.tx)
-	cancel()
-	if err != nil {
-		f.recs.Release()
+	defer cancel()
+	if err := t.p.broker.Commit(ctx, &t.tx); err != nil {
 		return fmt.Errorf("commit up to position %d: %w", next, err)
 	}
-	t.count(f, predictions)
-	f.recs.Release()
-	if trim := f.snapshot.trim; trim > 0 {
-		if err := t.p.broker.Trim(context.Background(), t.changelog.topic, t.claim.Partition(), trim); err != nil {
-			t.log.Warn("trim the state topic", "error", err) // costs space only; the next cycle tries again
+	now := time.Now().UnixNano()
+	for _, f := range t.frames {
+		t.count(f, now)
+		if f.trim > 0 {
+			if err := t.p.broker.Trim(ctx, t.changelog.topic, t.claim.Partition(), f.trim); err != nil {
+				t.log.Warn("trim the state topic", "error", err) // costs space only; the next cycle tries again
+			}
 		}
 	}
 	return nil
 }
 
+// publications adds a frame's records to the transaction.
+func (t *task) publications(f *frame) {
+	for i, recs := range f.out {
+		if len(recs) > 0 {
+			t.tx.Publish = append(t.tx.Publish, broker.Publication{Topic: t.p.topics[i], Partition: broker.AnyPartition, Records: recs})
+		}
+	}
+	if len(f.dead) > 0 {
+		t.tx.Publish = append(t.tx.Publish, broker.Publication{Topic: t.p.plan.Spec.DeadLetters(), Partition: broker.AnyPartition, Records: f.dead})
+	}
+	if t.changelog != nil {
+		t.tx.Publish = append(t.tx.Publish, broker.Publication{Topic: t.changelog.topic, Partition: t.claim.Partition(), Records: f.state[:]})
+	}
+}
+
 // commitTimeout bounds one commit, retries included.
 const commitTimeout = time.Minute
 
-// count measures a committed frame.
-func (t *task) count(f *frame, predictions int) {
+// count measures a frame that was committed at now.
+func (t *task) count(f *frame, now int64) {
 	c := &t.p.counters
-	now := time.Now().UnixNano()
-	c.predictions.Add(uint64(predictions))
+	c.predictions.Add(uint64(f.predictions))
 	c.batchRows.Record(int64(len(f.recs.Records)))
 	c.dead(f.letters)
 	for row := range f.rows.N {
@@ -301,7 +341,7 @@ func (t *task) count(f *frame, predictions int) {
 		}
 		c.freshness.Record(now - f.rows.Time[row])
 		c.sinceArrival.Record(now - f.rows.Arrival[row])
-		c.routes[t.results.chosen[row]].Add(1)
+		c.routes[f.route[row]].Add(1)
 	}
 	for _, used := range f.fallback {
 		if used {
