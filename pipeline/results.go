@@ -17,7 +17,8 @@ type results struct {
 	holds  []event.Column
 	ids    []*resultID // by topic
 	head   []byte      // static text: model, version
-	names  [][]byte    // `"feature":` by Plan.results
+	tails  [][]byte    // static text by route: its name, the contract, the beginning of the features
+	names  [][]byte    // `"feature":` by Plan.results, with the comma before it
 	outs   [][]byte    // `"name":` by further output
 	scoreB int
 	static event.Headers
@@ -39,8 +40,19 @@ func newResults(p *Plan, topics []string, partition, maxRecord int) *results {
 	for _, t := range topics {
 		r.ids = append(r.ids, newResultID(p.Spec.Name, t, p.Spec.Source.Topic))
 	}
-	for _, c := range p.results {
-		r.names = append(r.names, append(appendString(nil, p.columns[c].name), ':'))
+	for i, c := range p.results {
+		var name []byte
+		if i > 0 {
+			name = append(name, ',')
+		}
+		r.names = append(r.names, append(appendString(name, p.columns[c].name), ':'))
+	}
+	for i := range p.routes {
+		tail := appendString([]byte(`,"route":`), p.routes[i].name)
+		if v := p.Contract.Version; v != "" {
+			tail = appendString(append(tail, `,"contract":`...), v)
+		}
+		r.tails = append(r.tails, append(tail, `,"features":{`...))
 	}
 	if p.infer != nil {
 		meta := p.Model.Metadata()
@@ -92,7 +104,7 @@ func (r *results) write(f *frame) (predictions int) {
 			f.arena = r.ids[topic].append(f.arena, r.source)
 			if tail[0] < 0 {
 				tail[0] = len(f.arena)
-				f.arena = r.body(f.arena, f, row, rt.name)
+				f.arena = r.body(f.arena, f, row)
 				tail[1] = len(f.arena)
 			} else {
 				f.arena = append(f.arena, f.arena[tail[0]:tail[1]]...)
@@ -142,7 +154,7 @@ func (r *results) headers(rec *event.Record) event.Headers {
 }
 
 // body writes a result from behind its id to its end.
-func (r *results) body(b []byte, f *frame, row int, route string) []byte {
+func (r *results) body(b []byte, f *frame, row int) []byte {
 	p := r.plan
 	b = append(b, `","source_id":`...)
 	b = appendString(b, r.source)
@@ -164,17 +176,8 @@ func (r *results) body(b []byte, f *frame, row int, route string) []byte {
 			b = append(b, `,"fallback":true`...)
 		}
 	}
-	b = append(b, `,"route":`...)
-	b = appendString(b, route)
-	if v := p.Contract.Version; v != "" {
-		b = append(b, `,"contract":`...)
-		b = appendString(b, v)
-	}
-	b = append(b, `,"features":{`...)
+	b = append(b, r.tails[f.route[row]]...)
 	for i, c := range p.results {
-		if i > 0 {
-			b = append(b, ',')
-		}
 		b = append(b, r.names[i]...)
 		b = appendValue(b, f.columns[c], row, 64, &r.clock)
 	}

@@ -44,6 +44,7 @@ type task struct {
 
 	tx     broker.Tx
 	frames []*frame // of tx
+	routed []uint64 // rows by route
 }
 
 func (p *Pipeline) newTask(claim broker.Claim) (*task, error) {
@@ -72,6 +73,7 @@ func (p *Pipeline) newTask(claim broker.Claim) (*task, error) {
 	if p.model != nil {
 		t.scorer = newScorer(plan, p.model)
 	}
+	t.routed = make([]uint64, len(plan.routes))
 	limit := p.broker.Capabilities().MaxRecordBytes
 	t.results = newResults(plan, p.topics, claim.Partition(), limit)
 	t.letters = newLetters(plan.Spec, claim.Partition(), limit)
@@ -335,13 +337,20 @@ func (t *task) count(f *frame, now int64) {
 	c.predictions.Add(uint64(f.predictions))
 	c.batchRows.Record(int64(len(f.recs.Records)))
 	c.dead(f.letters)
+	freshness, sinceArrival := c.freshness.Run(), c.sinceArrival.Run()
+	clear(t.routed)
 	for row := range f.rows.N {
 		if f.skip[row] {
 			continue
 		}
-		c.freshness.Record(now - f.rows.Time[row])
-		c.sinceArrival.Record(now - f.rows.Arrival[row])
-		c.routes[f.route[row]].Add(1)
+		freshness.Record(now - f.rows.Time[row])
+		sinceArrival.Record(now - f.rows.Arrival[row])
+		t.routed[f.route[row]]++
+	}
+	freshness.Flush()
+	sinceArrival.Flush()
+	for i, n := range t.routed {
+		c.routes[i].Add(n)
 	}
 	for _, used := range f.fallback {
 		if used {

@@ -54,6 +54,41 @@ func (h *Histogram) RecordN(v int64, n uint64) {
 	}
 }
 
+// Run counts values of one writer into a histogram, neighbours in one bucket
+// together. Flush ends it.
+type Run struct {
+	h        *Histogram
+	bucket   int
+	n        uint64
+	sum, max int64
+}
+
+// Run begins a run.
+func (h *Histogram) Run() Run { return Run{h: h} }
+
+// Record counts v once, at the latest with Flush.
+func (r *Run) Record(v int64) {
+	if i := index(v); i != r.bucket {
+		r.Flush()
+		r.bucket = i
+	}
+	r.n++
+	r.sum += v
+	r.max = max(r.max, v)
+}
+
+// Flush counts what is left of the run.
+func (r *Run) Flush() {
+	if r.n == 0 {
+		return
+	}
+	r.h.counts[r.bucket].Add(r.n)
+	r.h.sum.Add(r.sum)
+	for m := r.h.max.Load(); r.max > m && !r.h.max.CompareAndSwap(m, r.max); m = r.h.max.Load() {
+	}
+	*r = Run{h: r.h, bucket: r.bucket}
+}
+
 // Snapshot is a histogram at one moment.
 type Snapshot struct {
 	// Count is the number of values, Sum their sum, Max the greatest.

@@ -60,3 +60,19 @@ func TestDifferenceOfSnapshotsHoldsWhatCameBetween(t *testing.T) {
 		t.Errorf("count %d, sum %d, p99 %d", after.Count, after.Sum, after.Quantile(0.99))
 	}
 }
+
+func TestARunCountsWhatSingleRecordsCount(t *testing.T) {
+	r := rand.New(rand.NewPCG(3, 4))
+	var one, many Histogram
+	run := many.Run()
+	for range 5000 {
+		v := r.Int64N(40) * r.Int64N(40)
+		one.Record(v)
+		run.Record(v)
+	}
+	run.Flush()
+	a, b := one.Snapshot(), many.Snapshot()
+	if a.Count != b.Count || a.Sum != b.Sum || a.Max != b.Max || !slices.Equal(a.counts, b.counts) {
+		t.Errorf("%+v and %+v differ", a, b)
+	}
+}
