@@ -21,7 +21,7 @@ func main() {
 	flag.StringVar(&o.work, "work", "", "folder that the sides write to; empty for the system's temporary one")
 	flag.StringVar(&o.only, "only", "abcdef", "letters of the comparisons to run")
 	flag.IntVar(&o.runs, "runs", 3, "runs of each side")
-	flag.IntVar(&o.events, "events", 400_000, "events of a run of the fast sides")
+	flag.IntVar(&o.events, "events", 1_000_000, "events of a run of the fast sides")
 	flag.DurationVar(&o.limit, "limit", 3*time.Second, "longest run of the slow sides")
 	flag.StringVar(&o.profile, "profile", "", "file for a CPU profile of the pipeline's last run in (b)")
 	flag.Parse()
