@@ -237,9 +237,9 @@ func (d *demo) summary() error {
 The results lie in %s, as JSON lines on the topics scored-transactions,
 %s and %s. The pipeline is %s. Try next:
 
-  freshet consume %s --limit 3 --data %s
-  freshet consume %s --limit 3 --data %s
-  freshet topics describe %s --group %s --data %s
+  %s consume %s --limit 3 --data %s
+  %s consume %s --limit 3 --data %s
+  %s topics describe %s --group %s --data %s
 `,
 		group(int64(f.stats.Consumed)), f.elapsed.Seconds(),
 		group(int64(f.stats.Consumed)), verdict,
@@ -249,7 +249,7 @@ The results lie in %s, as JSON lines on the topics scored-transactions,
 		f.freshness(), live,
 		speed,
 		d.dir, alertTopic, f.stats.Name+"-dead-letters", rel("example", "pipeline.yaml"),
-		alertTopic, d.dir, f.stats.Name+"-dead-letters", d.dir, d.topic, f.stats.Name, d.dir)
+		d.program(), alertTopic, d.dir, d.program(), f.stats.Name+"-dead-letters", d.dir, d.program(), d.topic, f.stats.Name, d.dir)
 	return err
 }
 

@@ -1,10 +1,12 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"io"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 	"time"
 
@@ -15,6 +17,8 @@ import (
 type Process struct {
 	// Args are the arguments without the program's name.
 	Args []string
+	// Program is what a user types to run this program; empty means freshet.
+	Program string
 	// Env looks an environment variable up.
 	Env    func(name string) (string, bool)
 	Stdin  io.Reader
@@ -34,12 +38,13 @@ type Process struct {
 // OS returns the Process of the running program.
 func OS() Process {
 	return Process{
-		Args:   os.Args[1:],
-		Env:    os.LookupEnv,
-		Stdin:  os.Stdin,
-		Stdout: os.Stdout,
-		Stderr: os.Stderr,
-		Now:    time.Now,
+		Args:    os.Args[1:],
+		Program: programName(os.Args[0]),
+		Env:     os.LookupEnv,
+		Stdin:   os.Stdin,
+		Stdout:  os.Stdout,
+		Stderr:  os.Stderr,
+		Now:     time.Now,
 		Signals: func() (<-chan os.Signal, func()) {
 			c := make(chan os.Signal, 2)
 			signal.Notify(c, os.Interrupt, syscall.SIGTERM)
@@ -56,6 +61,18 @@ func OS() Process {
 		Exit: os.Exit,
 	}
 }
+
+// programName is what a user types for the program that runs as arg0: go run
+// puts it into a folder of its own.
+func programName(arg0 string) string {
+	if strings.Contains(arg0, "go-build") {
+		return "go run ./cmd/freshet"
+	}
+	return arg0
+}
+
+// program is Program, or freshet.
+func (p *Process) program() string { return cmp.Or(p.Program, "freshet") }
 
 // drainContext returns a context that ends at the first interrupt, so that
 // commands drain. The second interrupt ends the process.
