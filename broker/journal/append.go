@@ -30,16 +30,20 @@ type op struct {
 	added  []idAdded // ids that a failure takes back
 
 	// Scratch of encode.
-	which []uint32 // block of each record
+	which []uint32 // block of each record, with repeatBit
 	open  []uint32 // block that a partition's records go to, plus 1
 	ids   []idHash
 	keep  []event.Record
 }
 
+// repeatBit marks a record whose headers are those of the record before it in its block.
+const repeatBit = 1 << 31
+
 // opBlock is one block of an op.
 type opBlock struct {
 	head blockHead
 	off  int // of the header in op.buf
+	last int // while encoding: index of the latest record
 	fill int // while encoding: where the next record goes
 
 	p         *partition // records, trim
@@ -147,17 +151,23 @@ func (o *op) encode(t *topic, partition int, recs []event.Record) {
 		default:
 			p = int((t.robin.Add(1) - 1) % uint32(n))
 		}
-		size := encodedSize(r)
 		b := o.open[p]
+		repeat := b != 0 && repeats(r.Headers, recs[o.blocks[b-1].last].Headers)
+		size := encodedSize(r, repeat)
 		if b == 0 || o.blocks[b-1].head.length+size > maxBlock {
+			repeat, size = false, encodedSize(r, false)
 			o.blocks = append(o.blocks, opBlock{p: t.parts[p], head: blockHead{kind: kindRecords, topic: t.id, partition: p}})
 			b = uint32(len(o.blocks))
 			o.open[p] = b
 		}
-		h := &o.blocks[b-1].head
-		h.length += size
-		h.count++
+		ob := &o.blocks[b-1]
+		ob.head.length += size
+		ob.head.count++
+		ob.last = i
 		which[i] = b - 1
+		if repeat {
+			which[i] |= repeatBit
+		}
 	}
 	at := len(o.buf)
 	for i := first; i < len(o.blocks); i++ {
@@ -168,8 +178,8 @@ func (o *op) encode(t *topic, partition int, recs []event.Record) {
 	}
 	o.grow(at - len(o.buf))
 	for i := range recs {
-		b := &o.blocks[which[i]]
-		b.fill += putRecord(o.buf[b.fill:], &recs[i])
+		b := &o.blocks[which[i]&^repeatBit]
+		b.fill += putRecord(o.buf[b.fill:], &recs[i], which[i]&repeatBit != 0)
 	}
 	for i := first; i < len(o.blocks); i++ {
 		b := &o.blocks[i]

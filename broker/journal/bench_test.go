@@ -195,3 +195,28 @@ func BenchmarkPublishOne(b *testing.B) {
 		})
 	}
 }
+
+// BenchmarkCommitResults is one transaction of 512 results an iteration, as a
+// pipeline commits them: the same headers on all.
+func BenchmarkCommitResults(b *testing.B) {
+	ctx := context.Background()
+	j := open(b, b.TempDir(), journal.Options{})
+	defer j.Close()
+	if err := j.CreateTopic(ctx, broker.TopicConfig{Name: "results", Partitions: 4}); err != nil {
+		b.Fatal(err)
+	}
+	headers := event.Headers(nil).AppendString("ce_specversion", "1.0").AppendString("ce_type", "io.freshet.prediction").
+		AppendString("ce_source", "/freshet/fraud").AppendString("content-type", "application/json")
+	recs := make([]event.Record, 512)
+	for i := range recs {
+		recs[i] = event.Record{ID: fmt.Appendf(nil, "%032d", i), Key: fmt.Appendf(nil, "card-%05d", i%100), Headers: headers, Value: make([]byte, 300)}
+	}
+	tx := &broker.Tx{Publish: []broker.Publication{{Topic: "results", Partition: broker.AnyPartition, Records: recs}}}
+	b.ReportAllocs()
+	for b.Loop() {
+		if err := j.Commit(ctx, tx); err != nil {
+			b.Fatal(err)
+		}
+	}
+	b.ReportMetric(float64(b.N)*float64(len(recs))/b.Elapsed().Seconds(), "records/s")
+}

@@ -47,7 +47,11 @@ func writeGolden(t *testing.T, dir string) {
 		publish(t, j, "orders", r)
 		publish(t, j, "gone", r)
 	}
-	tx := &broker.Tx{Publish: []broker.Publication{{Topic: "results", Partition: 0, Records: []event.Record{rec("", "", "result")}}}}
+	results := []event.Record{rec("", "", "result"), rec("", "", "its like"), rec("", "", "bare")}
+	for i := range 2 {
+		results[i].Headers = event.Headers(nil).AppendString("ce_type", "result")
+	}
+	tx := &broker.Tx{Publish: []broker.Publication{{Topic: "results", Partition: 0, Records: results}}}
 	for _, cl := range claims {
 		tx.Positions = append(tx.Positions, broker.ClaimPosition{Claim: cl, Next: 4})
 	}
@@ -121,7 +125,7 @@ func TestVersion1IsWrittenAndReadAsItAlwaysWas(t *testing.T) {
 	if err != nil || rep.Damage != nil || rep.Unfinished != 0 {
 		t.Fatalf("Check: %+v, %v", rep, err)
 	}
-	if diff := cmp.Diff([]string{"orders 28", "results 2"}, []string{
+	if diff := cmp.Diff([]string{"orders 28", "results 4"}, []string{
 		fmt.Sprint(rep.Topics[0].Name, " ", rep.Topics[0].Records), fmt.Sprint(rep.Topics[1].Name, " ", rep.Topics[1].Records),
 	}); diff != "" {
 		t.Fatal(diff)
@@ -137,7 +141,7 @@ func TestVersion1IsWrittenAndReadAsItAlwaysWas(t *testing.T) {
 			t.Errorf("orders/%d: start %d, committed %d", i, p.start, p.committed)
 		}
 	}
-	if v := w["results"].parts[0].values; !cmp.Equal(v, []string{"result", "the last"}) {
+	if v := w["results"].parts[0].values; !cmp.Equal(v, []string{"result", "its like", "bare", "the last"}) {
 		t.Errorf("results: %q", v)
 	}
 }

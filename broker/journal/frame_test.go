@@ -15,6 +15,7 @@ func sample() []byte {
 	o.encode(t, broker.AnyPartition, []event.Record{
 		{ID: []byte("id"), Key: []byte("key"), Headers: event.Headers(nil).AppendString("a", "b"), Value: bytes.Repeat([]byte("v"), 200)},
 		{Value: []byte{0}}, {Key: []byte("k")},
+		{Key: []byte("key"), Headers: event.Headers(nil).AppendString("a", "b")}, // the headers repeat
 	})
 	o.addMoves(t, "group", []move{{0, 1}, {2, 300}})
 	o.addBlock(trimBlock(t.parts[1], 7), nil)
@@ -68,7 +69,15 @@ func FuzzFrames(f *testing.F) {
 
 // FuzzBlocks does the same without the checksums' protection.
 func FuzzBlocks(f *testing.F) {
-	f.Add(uint16(2), sample()[frameHeader+blockHeader:])
+	block := sample()[frameHeader:]
+	h, data, err := parseBlock(block, true)
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(uint16(h.count), data)
+	f.Add(uint16(2), block[blockHeader:])
+	f.Add(uint16(1), []byte{0, 0, 0, 0})
+	f.Add(uint16(2), []byte{0, 0, 3, 1, 'a', 0, 0, 0, 0, 0})
 	f.Fuzz(func(t *testing.T, count uint16, data []byte) {
 		h := blockHead{count: int(count)}
 		recs, err := appendRecords(nil, &h, data, 0)

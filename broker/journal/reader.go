@@ -78,6 +78,8 @@ type reader struct {
 	head  blockHead // of the block in hand
 	data  []byte    // its records from position pos on
 	pos   int64
+	// before is the headers of the record at pos-1, nil where pos begins the block.
+	before event.Headers
 
 	plan [chunkEntries]entry
 }
@@ -108,7 +110,7 @@ func (r *reader) drop() {
 		r.chunk.release()
 		r.chunk = nil
 	}
-	r.rest, r.data, r.open = nil, nil, false
+	r.rest, r.data, r.before, r.open = nil, nil, nil, false
 }
 
 func (r *reader) seek(position int64) {
@@ -228,12 +230,12 @@ func (r *reader) take(recs []event.Record, limit int) ([]event.Record, error) {
 		for r.pos < stop && len(recs) < limit {
 			recs = append(recs, event.Record{})
 			rec := &recs[len(recs)-1]
-			rest, ok := cutRecord(r.data, rec)
+			rest, ok := cutRecord(r.data, r.before, rec)
 			if !ok {
 				return recs[:len(recs)-1], corruptAt(r.path, r.at, errRecords)
 			}
 			rec.Position, rec.Time = r.pos, r.head.time
-			r.data = rest
+			r.data, r.before = rest, rec.Headers
 			r.pos++
 			if rec.Position < next {
 				recs = recs[:len(recs)-1]
@@ -279,7 +281,7 @@ func (r *reader) nextBlock(next int64) (bool, error) {
 		if checksum(data) != h.dataCRC {
 			return false, corruptAt(r.path, r.at, errBlockData)
 		}
-		r.head, r.data, r.pos, r.open = h, data, h.base, true
+		r.head, r.data, r.before, r.pos, r.open = h, data, nil, h.base, true
 		return true, nil
 	}
 	return false, nil
