@@ -3,6 +3,7 @@ package forest
 import (
 	"fmt"
 	"math"
+	"slices"
 )
 
 // perfectDepth is the depth up to which a tree may be padded to a perfect one.
@@ -17,20 +18,24 @@ const (
 	plain                 // any mode, node by node
 )
 
-// pnode is a node of a perfect tree: the root lies at 1, the children of i at 2i and 2i+1; the
-// node at 0 is not used.
-type pnode[T Float] struct {
-	thr  T
-	feat uint32
-}
+// A node of a perfect tree is pnodeKeys keys: its threshold and the offset in bytes of the keys that
+// it compares, in the keys of a group of rows. The root lies at node 1, the children of i at 2i
+// and 2i+1; node 0 is not used.
+const pnodeKeys = 2
 
-// lnode is a node of a linked tree: its children lie at left and left+1. A leaf has
-// left = itself and a threshold that nothing exceeds.
-type lnode[T Float] struct {
-	thr  T
-	feat uint32
-	left uint32
-}
+// The nodes of a linked tree lie in pairs of siblings of pairKeys keys: both thresholds, both
+// offsets, both left children, both leaf numbers. A node is known by the index of its threshold, so
+// that its right child is left+1. A leaf has left = itself and a threshold that nothing exceeds.
+// The root has no sibling.
+const (
+	pairOff  = 2
+	pairLeft = 4
+	pairLeaf = 6
+	pairKeys = 8
+)
+
+// never is the threshold that nothing exceeds.
+const never = math.MaxUint64
 
 // xnode is a node of a plain tree.
 type xnode[T Float] struct {
@@ -44,8 +49,8 @@ type xnode[T Float] struct {
 
 type tree struct {
 	layout layout
-	// node is the index of the first node, leaf the number of the first leaf; for a
-	// perfect tree, what to add to the index where a walk ends (it may wrap around).
+	// node is the index of the first node, for a linked tree of its key; leaf the number of the first
+	// leaf, for a perfect tree what to add to the index where a walk ends (it may wrap around).
 	node, leaf uint32
 	// target of all leaves where the forest is single.
 	target uint32
@@ -59,9 +64,10 @@ type Forest[T Float] struct {
 	features int // the largest feature used + 1
 	depth    int // of perfect trees
 
-	perfect, perfectNaN []pnode[T]
-	linked, linkedNaN   []lnode[T]
-	linkedLeaf          []uint32 // number of the leaf, by linked node
+	// Keys, of 4 or 8 bytes as T; those named NaN are for rows whose columns are doubled.
+	perfect, perfectNaN []uint64
+	linked, linkedNaN   []uint64
+	columns             []uint32 // the features that these compare, at least one
 	plain               []xnode[T]
 	nan                 nanPolicy
 
@@ -139,6 +145,7 @@ func Build[T Float](s *Spec[T]) (*Forest[T], error) {
 	case rights:
 		f.nan = nanRight
 	}
+	b.columns(kinds)
 	for t, root := range s.Roots {
 		b.order(root)
 		b.add(kinds[t])
@@ -189,6 +196,8 @@ type builder[T Float] struct {
 	f     *Forest[T]
 	s     *Spec[T]
 	queue []int // nodes of the tree at hand, breadth first, left children first
+	// column is the place of a feature in Forest.columns.
+	column map[int]int
 }
 
 // order fills the queue with the nodes of the tree at root.
@@ -209,6 +218,43 @@ func (n *Node[T]) children() (l, r int) {
 		return n.False, n.True
 	}
 	return n.True, n.False
+}
+
+// columns collects the features of the trees that are not plain.
+func (b *builder[T]) columns(kinds []layout) {
+	f, s := b.f, b.s
+	b.column = map[int]int{}
+	for t, root := range s.Roots {
+		if kinds[t] == plain {
+			continue
+		}
+		b.order(root)
+		for _, i := range b.queue {
+			if n := &s.Nodes[i]; n.Mode != Leaf {
+				b.column[n.Feature] = 0
+			}
+		}
+	}
+	for c := range b.column {
+		f.columns = append(f.columns, uint32(c))
+	}
+	slices.Sort(f.columns)
+	for k, c := range f.columns {
+		b.column[int(c)] = k
+	}
+}
+
+// compare is what a node's comparison with x > thr needs: the threshold's key and the offsets of
+// the keys in rows with single and with doubled columns.
+func (b *builder[T]) compare(n *Node[T]) (thr, off, both uint64) {
+	v, _, right, _ := normal(n)
+	c := b.column[n.Feature]
+	d := 2 * c
+	if right {
+		d++
+	}
+	group := lanes * keySize[T]()
+	return threshold(v), uint64(c * group), uint64(d * group)
 }
 
 // single finds out whether leaves can be plain values.
@@ -260,12 +306,12 @@ func (b *builder[T]) add(kind layout) {
 	}
 	switch kind {
 	case perfect:
-		t.node = uint32(len(f.perfect))
+		t.node = uint32(len(f.perfect) * 8 / (pnodeKeys * keySize[T]()))
 		b.addPerfect()
 		t.leaf -= 1 << f.depth // walks end at 2^depth plus the leaf's place
 	case linked:
-		t.node = uint32(len(f.linked))
-		b.addLinked(t.node)
+		t.node = uint32(len(f.linked) * 8 / keySize[T]())
+		b.addLinked()
 	case plain:
 		t.node = uint32(len(f.plain))
 		b.addPlain(t.node)
@@ -294,6 +340,13 @@ func (b *builder[T]) addLeaf(n *Node[T]) uint32 {
 	return id
 }
 
+// extend appends n zero keys of T to m and returns them too.
+func extend[T Float](m []uint64, n int) (all, added []uint64) {
+	at := len(m)
+	all = append(m, make([]uint64, n*keySize[T]()/8)...)
+	return all, all[at:]
+}
+
 // addPerfect stores the tree in heap order; below a leaf that is not deep enough
 // all comparisons are false and all leaves the same.
 func (b *builder[T]) addPerfect() {
@@ -301,25 +354,25 @@ func (b *builder[T]) addPerfect() {
 	inner := 1 << f.depth
 	heap := make([]int, 2*inner)
 	heap[1] = b.queue[0]
-	f.perfect = append(f.perfect, pnode[T]{})
+	var to, nan []uint64
+	f.perfect, to = extend[T](f.perfect, inner*pnodeKeys)
 	if f.nan == nanMixed {
-		f.perfectNaN = append(f.perfectNaN, pnode[T]{})
+		f.perfectNaN, nan = extend[T](f.perfectNaN, inner*pnodeKeys)
 	}
 	for i := 1; i < inner; i++ {
 		n := &s.Nodes[heap[i]]
-		p := pnode[T]{thr: T(math.Inf(1))}
-		q := p
+		thr, off, both := uint64(never), uint64(0), uint64(0)
 		l, r := heap[i], heap[i]
 		if n.Mode != Leaf {
-			thr, _, right, _ := normal(n)
-			p = pnode[T]{thr: thr, feat: uint32(n.Feature)}
-			q = pnode[T]{thr: thr, feat: column(n.Feature, right)}
+			thr, off, both = b.compare(n)
 			l, r = n.children()
 		}
 		heap[2*i], heap[2*i+1] = l, r
-		f.perfect = append(f.perfect, p)
+		put[T](to, i*pnodeKeys, thr)
+		put[T](to, i*pnodeKeys+1, off)
 		if f.nan == nanMixed {
-			f.perfectNaN = append(f.perfectNaN, q)
+			put[T](nan, i*pnodeKeys, thr)
+			put[T](nan, i*pnodeKeys+1, both)
 		}
 	}
 	for _, i := range heap[inner:] {
@@ -327,36 +380,43 @@ func (b *builder[T]) addPerfect() {
 	}
 }
 
-// column is the column of the doubled row that a node reads.
-func column(feature int, right bool) uint32 {
-	if right {
-		return uint32(2*feature + 1)
-	}
-	return uint32(2 * feature)
-}
-
 // addLinked stores the tree in the order of the queue, which puts the two
 // children of a node side by side.
-func (b *builder[T]) addLinked(base uint32) {
+func (b *builder[T]) addLinked() {
 	f, s := b.f, b.s
-	next := base + 1
+	base := len(f.linked) * 8 / keySize[T]()
+	keys := (len(b.queue) + 1) / 2 * pairKeys
+	var to, nan []uint64
+	f.linked, to = extend[T](f.linked, keys)
+	if f.nan == nanMixed {
+		f.linkedNaN, nan = extend[T](f.linkedNaN, keys)
+	}
+	children := pairKeys
 	for k, i := range b.queue {
+		// Behind the root, alone in its pair, come the pairs.
+		at := (k+1)/2*pairKeys + (k+1)%2
+		if k == 0 {
+			at = 0
+		}
 		n := &s.Nodes[i]
-		p := lnode[T]{thr: T(math.Inf(1)), left: base + uint32(k)}
-		q := p
-		leaf := uint32(0)
+		thr, off, both := uint64(never), uint64(0), uint64(0)
+		left, leaf := base+at, uint32(0)
 		if n.Mode == Leaf {
 			leaf = b.addLeaf(n)
 		} else {
-			thr, _, right, _ := normal(n)
-			p = lnode[T]{thr: thr, feat: uint32(n.Feature), left: next}
-			q = lnode[T]{thr: thr, feat: column(n.Feature, right), left: next}
-			next += 2
+			thr, off, both = b.compare(n)
+			left = base + children
+			children += pairKeys
 		}
-		f.linked = append(f.linked, p)
-		f.linkedLeaf = append(f.linkedLeaf, leaf)
+		store := func(m []uint64, off uint64) {
+			put[T](m, at, thr)
+			put[T](m, at+pairOff, off)
+			put[T](m, at+pairLeft, uint64(left))
+			put[T](m, at+pairLeaf, uint64(leaf))
+		}
+		store(to, off)
 		if f.nan == nanMixed {
-			f.linkedNaN = append(f.linkedNaN, q)
+			store(nan, both)
 		}
 	}
 }

@@ -210,3 +210,29 @@ func TestFeaturesCountsEveryNode(t *testing.T) {
 		t.Errorf("got %d, expected 7", f.Features())
 	}
 }
+
+func TestKeysCompareAsNumbersDo(t *testing.T) {
+	for _, v := range awkward {
+		for _, thr := range awkward {
+			a, b := float32(v), float32(thr)
+			if b == b {
+				k := keyOf(math.Float32bits(a))
+				if isNaN(math.Float32bits(a)) {
+					k = nanLow
+				}
+				if got := uint64(k) > threshold(b); got != (a > b) {
+					t.Errorf("float32 %v > %v: %v", a, b, got)
+				}
+			}
+			if thr == thr {
+				k := keyOf(math.Float64bits(v))
+				if isNaN(math.Float64bits(v)) {
+					k = nanLow
+				}
+				if got := k > threshold(thr); got != (v > thr) {
+					t.Errorf("float64 %v > %v: %v", v, thr, got)
+				}
+			}
+		}
+	}
+}

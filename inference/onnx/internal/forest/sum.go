@@ -1,16 +1,14 @@
 package forest
 
-import (
-	"math"
-	"unsafe"
-)
+import "unsafe"
 
 // block is how many rows are walked through a tree before the next tree.
 const block = 64
 
 // Scratch is the memory of one evaluation at a time; the zero value is ready.
 type Scratch[T Float] struct {
-	rows []T
+	keys   []uint64
+	leaves [block / lanes][lanes]uint32 // where the rows of a block end in the tree at hand
 }
 
 // Sum evaluates rows rows of width features each: sums[r*Targets+t] becomes the
@@ -35,159 +33,136 @@ func (f *Forest[T]) Sum(x []T, rows, width int, sums []T, seen []bool, s *Scratc
 	if width < f.features {
 		return // the caller has been told by Features
 	}
-	if width == 0 {
-		x, width = s.zero(rows), 1
-	}
 	for r := 0; r < rows; r += block {
 		n := min(block, rows-r)
 		p := pass[T]{
-			f: f, raw: x[r*width : (r+n)*width], rows: n, width: width,
+			f: f, scratch: s, raw: x[r*width : (r+n)*width], rows: n, width: width,
 			sums: sums[r*f.targets : (r+n)*f.targets],
 		}
 		if seen != nil {
 			p.seen = seen[r*f.targets : (r+n)*f.targets]
 		}
-		p.prepare(s)
-		p.run()
+		if keySize[T]() == 4 {
+			run[T, uint32](&p)
+		} else {
+			run[T, uint64](&p)
+		}
 	}
-}
-
-// zero is a column of zeros for trees of one leaf over no features.
-func (s *Scratch[T]) zero(rows int) []T {
-	if cap(s.rows) < rows {
-		s.rows = make([]T, rows)
-	}
-	z := s.rows[:rows]
-	clear(z)
-	return z
 }
 
 // pass evaluates one block.
 type pass[T Float] struct {
 	f           *Forest[T]
-	raw         []T // rows as given, for plain trees
+	scratch     *Scratch[T]
+	raw         []T // rows as given
 	rows, width int
-	// x and stride are the rows for the other trees, with the nodes that read them.
-	x       unsafe.Pointer
-	stride  uintptr // bytes
-	perfect []pnode[T]
-	linked  []lnode[T]
-	sums    []T
-	seen    []bool
+	// x are the keys of the first group, stride bytes before those of the next, with the nodes that
+	// read them.
+	x               unsafe.Pointer
+	stride          uintptr
+	perfect, linked unsafe.Pointer
+	sums            []T
+	seen            []bool
 }
 
-// prepare chooses the rows and nodes, by whether the block holds a NaN.
-func (p *pass[T]) prepare(s *Scratch[T]) {
+// prepare makes the keys and chooses the nodes, by whether the block holds a NaN.
+func prepare[T Float, K key](p *pass[T]) {
 	f := p.f
-	size := unsafe.Sizeof(p.raw[0])
-	p.x, p.stride = unsafe.Pointer(unsafe.SliceData(p.raw)), uintptr(p.width)*size
-	p.perfect, p.linked = f.perfect, f.linked
-	if f.nan == nanLeft || !hasNaN(p.raw) {
-		return
-	}
-	inf := T(math.Inf(1))
-	need := len(p.raw)
-	if f.nan == nanMixed {
-		need *= 2
-	}
-	if cap(s.rows) < need {
-		s.rows = make([]T, need)
-	}
-	out := s.rows[:need]
+	p.perfect = unsafe.Pointer(unsafe.SliceData(f.perfect))
+	p.linked = unsafe.Pointer(unsafe.SliceData(f.linked))
+	x := unsafe.Slice((*K)(unsafe.Pointer(unsafe.SliceData(p.raw))), len(p.raw))
+	missing := K(nanLow)
 	if f.nan == nanRight {
-		for i, v := range p.raw {
-			if v != v {
-				v = inf
-			}
-			out[i] = v
-		}
-	} else {
-		for i, v := range p.raw {
-			w := v
-			if v != v {
-				w = inf
-			}
-			out[2*i] = v
-			out[2*i+1] = w
-		}
-		p.stride *= 2
-		p.perfect, p.linked = f.perfectNaN, f.linkedNaN
+		missing = ^K(0)
 	}
-	p.x = unsafe.Pointer(unsafe.SliceData(out))
+	if fill(room[T, K](p, len(f.columns)), x, p.rows, p.width, f.columns, missing) && f.nan == nanMixed {
+		fillBoth(room[T, K](p, 2*len(f.columns)), x, p.rows, p.width, f.columns)
+		p.perfect = unsafe.Pointer(unsafe.SliceData(f.perfectNaN))
+		p.linked = unsafe.Pointer(unsafe.SliceData(f.linkedNaN))
+	}
 }
 
-func hasNaN[T Float](x []T) bool {
-	for _, v := range x {
-		if v != v {
-			return true
-		}
+// room makes room for the keys of the block. There is at least one column, for nodes that
+// compare nothing.
+func room[T Float, K key](p *pass[T], columns int) []K {
+	size := lanes * max(columns, 1) * keySize[T]()
+	groups := (p.rows + lanes - 1) / lanes
+	s := p.scratch
+	if need := groups * size / 8; cap(s.keys) < need {
+		s.keys = make([]uint64, need)
 	}
-	return false
+	p.x, p.stride = unsafe.Pointer(unsafe.SliceData(s.keys)), uintptr(size)
+	return as[K](s.keys[:cap(s.keys)])
 }
 
-func (p *pass[T]) run() {
-	whole := p.rows &^ 3
-	if whole > 0 {
+// run walks whole groups, and the last one too where that is no slower than row by row.
+func run[T Float, K key](p *pass[T]) {
+	prepare[T, K](p)
+	grouped := p.rows
+	if rest := p.rows % lanes; rest < lanes/2 {
+		grouped -= rest
+	}
+	if grouped > 0 {
 		for i := range p.f.trees {
-			p.tree(&p.f.trees[i], whole)
+			rows[T, K](p, &p.f.trees[i], grouped)
 		}
 	}
-	for r := whole; r < p.rows; r++ {
-		p.row(r)
+	for r := grouped; r < p.rows; r++ {
+		row[T, K](p, r)
 	}
 }
 
 // root is the address of a perfect tree's nodes.
 func (p *pass[T]) root(t *tree) unsafe.Pointer {
-	return unsafe.Add(unsafe.Pointer(unsafe.SliceData(p.perfect)), uintptr(t.node)*unsafe.Sizeof(pnode[T]{}))
+	return unsafe.Add(p.perfect, uintptr(t.node)*uintptr(pnodeKeys*keySize[T]()))
 }
 
-// at is the address of row r.
-func (p *pass[T]) at(r int) unsafe.Pointer { return unsafe.Add(p.x, uintptr(r)*p.stride) }
-
-// tree walks the first n rows of the block, a multiple of four, through t.
-func (p *pass[T]) tree(t *tree, n int) {
+// rows walks the first n rows of the block through t.
+func rows[T Float, K key](p *pass[T], t *tree, n int) {
 	f := p.f
-	switch t.layout {
-	case perfect:
-		nodes := p.root(t)
-		for r := 0; r < n; r += 4 {
-			x := p.at(r)
-			a, b, c, d := perfectRows[T](nodes, f.depth, x, unsafe.Add(x, p.stride), unsafe.Add(x, 2*p.stride), unsafe.Add(x, 3*p.stride))
-			p.add4(t, r, t.leaf+a, t.leaf+b, t.leaf+c, t.leaf+d)
-		}
-	case linked:
-		nodes := unsafe.Pointer(unsafe.SliceData(p.linked))
-		for r := 0; r < n; r += 4 {
-			x := p.at(r)
-			a, b, c, d := linkedWalks[T](nodes, t.node, t.node, t.node, t.node, x, unsafe.Add(x, p.stride), unsafe.Add(x, 2*p.stride), unsafe.Add(x, 3*p.stride))
-			l := f.linkedLeaf
-			p.add4(t, r, l[a], l[b], l[c], l[d])
-		}
-	default:
+	if t.layout == plain {
 		for r := range n {
 			p.add(t, r, f.walk(t.node, p.raw[r*p.width:]))
 		}
+		return
+	}
+	out := p.scratch.leaves[:(n+lanes-1)/lanes]
+	first := uint32(0)
+	if t.layout == perfect {
+		perfectRows[K](p.root(t), f.depth, p.x, p.stride, out)
+		first = t.leaf
+	} else {
+		linkedRows[K](p.linked, t.node, p.x, p.stride, out)
+	}
+	if !f.single {
+		for r := range n {
+			p.add(t, r, first+out[r/lanes][r%lanes])
+		}
+		return
+	}
+	v, k := f.value, f.targets
+	at := int(t.target)
+	for r := range n {
+		p.sums[at] += v[first+out[r/lanes][r%lanes]]
+		at += k
 	}
 }
 
 // row walks row r through all trees, four at a time where neighbours have the same layout.
-func (p *pass[T]) row(r int) {
+func row[T Float, K key](p *pass[T], r int) {
 	f := p.f
 	trees := f.trees
-	x := p.at(r)
+	x := unsafe.Add(p.x, uintptr(r/lanes)*p.stride+uintptr(r%lanes*keySize[T]()))
 	for len(trees) > 0 {
 		if len(trees) >= 4 {
 			t := trees[:4:4]
 			if k := t[0].layout; k != plain && k == t[1].layout && k == t[2].layout && k == t[3].layout {
 				var a, b, c, d uint32
 				if k == perfect {
-					a, b, c, d = perfectTrees[T](p.root(&t[0]), p.root(&t[1]), p.root(&t[2]), p.root(&t[3]), f.depth, x)
+					a, b, c, d = perfectTrees[K](p.root(&t[0]), p.root(&t[1]), p.root(&t[2]), p.root(&t[3]), f.depth, x)
 					a, b, c, d = a+t[0].leaf, b+t[1].leaf, c+t[2].leaf, d+t[3].leaf
 				} else {
-					a, b, c, d = linkedWalks[T](unsafe.Pointer(unsafe.SliceData(p.linked)), t[0].node, t[1].node, t[2].node, t[3].node, x, x, x, x)
-					l := f.linkedLeaf
-					a, b, c, d = l[a], l[b], l[c], l[d]
+					a, b, c, d = linkedTrees[K](p.linked, t[0].node, t[1].node, t[2].node, t[3].node, x)
 				}
 				if f.scalar {
 					v := f.value
@@ -207,33 +182,16 @@ func (p *pass[T]) row(r int) {
 		switch t.layout {
 		case perfect:
 			n := p.root(t)
-			a, _, _, _ := perfectTrees[T](n, n, n, n, f.depth, x)
+			a, _, _, _ := perfectTrees[K](n, n, n, n, f.depth, x)
 			p.add(t, r, t.leaf+a)
 		case linked:
-			a, _, _, _ := linkedWalks[T](unsafe.Pointer(unsafe.SliceData(p.linked)), t.node, t.node, t.node, t.node, x, x, x, x)
-			p.add(t, r, f.linkedLeaf[a])
+			a, _, _, _ := linkedTrees[K](p.linked, t.node, t.node, t.node, t.node, x)
+			p.add(t, r, a)
 		default:
 			p.add(t, r, f.walk(t.node, p.raw[r*p.width:]))
 		}
 		trees = trees[1:]
 	}
-}
-
-func (p *pass[T]) add4(t *tree, r int, a, b, c, d uint32) {
-	f := p.f
-	if f.single {
-		v, k := f.value, f.targets
-		s := p.sums[r*k+int(t.target):]
-		s[0] += v[a]
-		s[k] += v[b]
-		s[2*k] += v[c]
-		s[3*k] += v[d]
-		return
-	}
-	p.add(t, r, a)
-	p.add(t, r+1, b)
-	p.add(t, r+2, c)
-	p.add(t, r+3, d)
 }
 
 // add combines the weights of a leaf into row r's sums.

@@ -1,70 +1,67 @@
 package forest
 
-import "unsafe"
+import (
+	"math/bits"
+	"unsafe"
+)
 
-// The walks below read nodes and features through unsafe pointers: Build has
-// checked that children lie inside the tree and that every leaf ends its walk, and Sum
-// that a row is wide enough for every feature used.
+// The walks below read nodes and keys through unsafe pointers: Build has checked that children lie
+// inside the tree, that every leaf ends its walk and that every offset lies inside a group's keys.
+// The comparison of two keys leaves a carry, which the addition that makes the next index takes up.
 
-// right is 1 where the walk goes right: a comparison without a branch.
-func right(greater bool) uintptr {
-	if greater {
-		return 1
-	}
-	return 0
+// exceeds is 1 where v > thr.
+func exceeds[K key](v, thr K) uint64 {
+	_, c := bits.Sub64(uint64(thr), uint64(v), 0)
+	return c
 }
 
-// step compares the feature that a node names with its threshold.
-func step[T Float](node, x unsafe.Pointer) uintptr {
-	n := (*pnode[T])(node)
-	return right(*(*T)(unsafe.Add(x, uintptr(n.feat)*unsafe.Sizeof(T(0)))) > n.thr)
+// down is the child of node i of a perfect tree that the keys in a lane at x belong to.
+func down[K key](nodes unsafe.Pointer, i uint64, x unsafe.Pointer, lane uintptr) uint64 {
+	size := unsafe.Sizeof(K(0))
+	n := unsafe.Add(nodes, uintptr(i)*pnodeKeys*size)
+	off := *(*K)(unsafe.Add(n, size))
+	c := exceeds(*(*K)(unsafe.Add(x, uintptr(off)+lane*size)), *(*K)(n))
+	i, _ = bits.Add64(i, i, c)
+	return i
 }
 
-// perfectRows walks four rows down one perfect tree; it returns where the walks end: 2^depth plus
-// the leaf's place in the tree.
-func perfectRows[T Float](nodes unsafe.Pointer, depth int, x0, x1, x2, x3 unsafe.Pointer) (_, _, _, _ uint32) {
-	size := unsafe.Sizeof(pnode[T]{})
-	a, b, c, d := uintptr(1), uintptr(1), uintptr(1), uintptr(1)
+// perfectTrees walks the row in lane 0 at x down four perfect trees.
+func perfectTrees[K key](t0, t1, t2, t3 unsafe.Pointer, depth int, x unsafe.Pointer) (_, _, _, _ uint32) {
+	a, b, c, d := uint64(1), uint64(1), uint64(1), uint64(1)
 	for ; depth > 0; depth-- {
-		a = 2*a + step[T](unsafe.Add(nodes, a*size), x0)
-		b = 2*b + step[T](unsafe.Add(nodes, b*size), x1)
-		c = 2*c + step[T](unsafe.Add(nodes, c*size), x2)
-		d = 2*d + step[T](unsafe.Add(nodes, d*size), x3)
+		a = down[K](t0, a, x, 0)
+		b = down[K](t1, b, x, 0)
+		c = down[K](t2, c, x, 0)
+		d = down[K](t3, d, x, 0)
 	}
 	return uint32(a), uint32(b), uint32(c), uint32(d)
 }
 
-// perfectTrees walks one row down four perfect trees.
-func perfectTrees[T Float](t0, t1, t2, t3 unsafe.Pointer, depth int, x unsafe.Pointer) (_, _, _, _ uint32) {
-	size := unsafe.Sizeof(pnode[T]{})
-	a, b, c, d := uintptr(1), uintptr(1), uintptr(1), uintptr(1)
-	for ; depth > 0; depth-- {
-		a = 2*a + step[T](unsafe.Add(t0, a*size), x)
-		b = 2*b + step[T](unsafe.Add(t1, b*size), x)
-		c = 2*c + step[T](unsafe.Add(t2, c*size), x)
-		d = 2*d + step[T](unsafe.Add(t3, d*size), x)
-	}
-	return uint32(a), uint32(b), uint32(c), uint32(d)
+// next is the child of node i of a linked tree that the keys in a lane at x belong to, or i itself
+// if it is a leaf.
+func next[K key](nodes unsafe.Pointer, i uint64, x unsafe.Pointer, lane uintptr) uint64 {
+	size := unsafe.Sizeof(K(0))
+	n := unsafe.Add(nodes, uintptr(i)*size)
+	off := *(*K)(unsafe.Add(n, pairOff*size))
+	c := exceeds(*(*K)(unsafe.Add(x, uintptr(off)+lane*size)), *(*K)(n))
+	i, _ = bits.Add64(uint64(*(*K)(unsafe.Add(n, pairLeft*size))), 0, c)
+	return i
 }
 
-// linkedWalks walks four (tree, row) pairs until all are at their leaves; it returns node indexes.
-func linkedWalks[T Float](nodes unsafe.Pointer, a, b, c, d uint32, x0, x1, x2, x3 unsafe.Pointer) (uint32, uint32, uint32, uint32) {
-	for {
-		e := next[T](nodes, a, x0)
-		f := next[T](nodes, b, x1)
-		g := next[T](nodes, c, x2)
-		h := next[T](nodes, d, x3)
-		if (a^e)|(b^f)|(c^g)|(d^h) == 0 {
-			return a, b, c, d
-		}
-		a, b, c, d = e, f, g, h
-	}
+// leafAt is the number of the leaf i of a linked tree.
+func leafAt[K key](nodes unsafe.Pointer, i uint64) uint32 {
+	return uint32(*(*K)(unsafe.Add(nodes, (uintptr(i)+pairLeaf)*unsafe.Sizeof(K(0)))))
 }
 
-// next is the child of node i that x belongs to, or i itself if it is a leaf.
-func next[T Float](nodes unsafe.Pointer, i uint32, x unsafe.Pointer) uint32 {
-	n := (*lnode[T])(unsafe.Add(nodes, uintptr(i)*unsafe.Sizeof(lnode[T]{})))
-	return n.left + uint32(right(*(*T)(unsafe.Add(x, uintptr(n.feat)*unsafe.Sizeof(T(0)))) > n.thr))
+// linkedTrees walks the row in lane 0 at x down four linked trees; it returns the leaves' numbers.
+func linkedTrees[K key](nodes unsafe.Pointer, t0, t1, t2, t3 uint32, x unsafe.Pointer) (_, _, _, _ uint32) {
+	a, b, c, d := uint64(t0), uint64(t1), uint64(t2), uint64(t3)
+	for moved := uint64(1); moved != 0; {
+		e, f, g, h := next[K](nodes, a, x, 0), next[K](nodes, b, x, 0), next[K](nodes, c, x, 0), next[K](nodes, d, x, 0)
+		a, b, c, d = next[K](nodes, e, x, 0), next[K](nodes, f, x, 0), next[K](nodes, g, x, 0), next[K](nodes, h, x, 0)
+		moved = (a ^ e) | (b ^ f) | (c ^ g) | (d ^ h)
+	}
+	return leafAt[K](nodes, a), leafAt[K](nodes, b), leafAt[K](nodes, c), leafAt[K](nodes, d)
 }
 
 // walk follows a plain tree from its root and returns the leaf's number.
