@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+
+	"github.com/freshet-io/freshet/internal/spell"
 )
 
 // class says what the compiler does with a keyword.
@@ -206,41 +208,9 @@ func keysOf[V any](m map[string]V) []string {
 
 // didYouMean names the nearest of the known words, as the end of a message.
 func didYouMean(word string, known []string) string {
-	best, score := "", 1+len(word)/3
-	for _, k := range known {
-		if d := distance(strings.ToLower(word), strings.ToLower(k), score); d < score || (d == score && best == "") {
-			best, score = k, d
-		}
-	}
+	best := spell.Nearest(word, known)
 	if best == "" {
 		return ""
 	}
 	return fmt.Sprintf(" (did you mean %q?)", best)
-}
-
-// distance counts the edits that lead from a to b, swaps of neighbours as one
-// (optimal string alignment); it may stop above limit.
-func distance(a, b string, limit int) int {
-	if len(a)-len(b) > limit || len(b)-len(a) > limit {
-		return limit + 1
-	}
-	before, row, next := make([]int, len(b)+1), make([]int, len(b)+1), make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := 1; i <= len(a); i++ {
-		next[0] = i
-		for j := 1; j <= len(b); j++ {
-			cost := 1
-			if a[i-1] == b[j-1] {
-				cost = 0
-			}
-			next[j] = min(row[j]+1, next[j-1]+1, row[j-1]+cost)
-			if i > 1 && j > 1 && a[i-1] == b[j-2] && a[i-2] == b[j-1] {
-				next[j] = min(next[j], before[j-2]+1)
-			}
-		}
-		before, row, next = row, next, before
-	}
-	return row[len(b)]
 }

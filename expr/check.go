@@ -13,6 +13,7 @@ import (
 
 	"github.com/freshet-io/freshet/errkind"
 	"github.com/freshet-io/freshet/event"
+	"github.com/freshet-io/freshet/internal/spell"
 )
 
 // checker holds what is needed to say where an expression is wrong and how to right it.
@@ -130,7 +131,8 @@ func (c *checker) unknownName(line, column int, name string) string {
 	if call {
 		what = fmt.Sprintf("no function %q", name)
 	}
-	if near := nearest(name, known); near != "" {
+	slices.Sort(known)
+	if near := spell.Nearest(name, known); near != "" {
 		return fmt.Sprintf("%s; did you mean %q?", what, near)
 	}
 	return what
@@ -235,42 +237,4 @@ func resultHint(t slotType) string {
 		return "compare it, or use getSeconds()"
 	}
 	return "an expression gives a number, integer, boolean, string or time; convert with double(), int() or string()"
-}
-
-// nearest returns the known name closest to name, if it is close enough to be a slip.
-func nearest(name string, known []string) string {
-	slices.Sort(known)
-	best, at := "", max(1, len(name)/3)
-	for _, k := range known {
-		if strings.EqualFold(k, name) {
-			return k
-		}
-		if d := distance(name, k); d <= at && (best == "" || d < distance(name, best)) {
-			best = k
-		}
-	}
-	return best
-}
-
-// distance is the Levenshtein distance, with two letters swapped as one step.
-func distance(a, b string) int {
-	before, last, row := make([]int, len(b)+1), make([]int, len(b)+1), make([]int, len(b)+1)
-	for j := range last {
-		last[j] = j
-	}
-	for i := range len(a) {
-		row[0] = i + 1
-		for j := range len(b) {
-			cost := 1
-			if a[i] == b[j] {
-				cost = 0
-			}
-			row[j+1] = min(row[j]+1, last[j+1]+1, last[j]+cost)
-			if i > 0 && j > 0 && a[i] == b[j-1] && a[i-1] == b[j] {
-				row[j+1] = min(row[j+1], before[j-1]+1)
-			}
-		}
-		before, last, row = last, row, before
-	}
-	return last[len(b)]
 }

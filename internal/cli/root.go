@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"os"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -20,6 +21,7 @@ import (
 type app struct {
 	Process
 	data      string
+	syncEvery time.Duration
 	logLevel  string
 	logFormat string
 	log       *slog.Logger
@@ -83,6 +85,7 @@ a durable journal in the data folder; there is no service to install.
 	root.SetErr(a.Stderr)
 	f := root.PersistentFlags()
 	f.StringVar(&a.data, "data", "freshet-data", "folder of the embedded journal: topics, positions and state")
+	f.DurationVar(&a.syncEvery, "sync-every", 0, "relax the journal: sync this often instead of before every acknowledgement; a power cut then loses what came since")
 	f.StringVar(&a.logLevel, "log-level", "info", "least level to log: debug, info, warn or error")
 	f.StringVar(&a.logFormat, "log-format", "text", "format of the log on standard error: text or json")
 	root.AddCommand(
@@ -115,6 +118,9 @@ func (a *app) start(cmd *cobra.Command) error {
 	}
 	if a.data == "" {
 		return usagef("--data: the folder has no name")
+	}
+	if a.syncEvery < 0 {
+		return usagef("--sync-every %s: expected 0 or longer", a.syncEvery)
 	}
 	a.started = true
 	return nil

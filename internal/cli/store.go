@@ -62,7 +62,7 @@ func (a *app) ownBroker(ctx context.Context, address string) (*broker.Broker, er
 	if err := a.checkData(); err != nil {
 		return nil, err
 	}
-	d, err := builtin.OpenBroker(ctx, "journal:"+a.data, builtin.BrokerOptions{Logger: a.log, Address: address})
+	d, err := builtin.OpenBroker(ctx, "journal:"+a.data, builtin.BrokerOptions{Logger: a.log, Address: address, SyncEvery: a.syncEvery})
 	if err != nil {
 		return nil, err
 	}

@@ -343,8 +343,8 @@ func (b *builder[T]) addLeaf(n *Node[T]) uint32 {
 // extend appends n zero keys of T to m and returns them too.
 func extend[T Float](m []uint64, n int) (all, added []uint64) {
 	at := len(m)
-	all = append(m, make([]uint64, n*keySize[T]()/8)...)
-	return all, all[at:]
+	m = append(m, make([]uint64, n*keySize[T]()/8)...)
+	return m, m[at:]
 }
 
 // addPerfect stores the tree in heap order; below a leaf that is not deep enough
