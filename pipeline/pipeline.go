@@ -33,7 +33,9 @@ type Pipeline struct {
 	log    *slog.Logger
 	model  *inference.Model // nil without an infer step
 	topics []string
-	ready  atomic.Bool
+	// partitions is the number of the source's partitions, set when Run begins.
+	partitions int
+	ready      atomic.Bool
 	// frameEvents is fetchMax and cycle is cycleBytes, smaller in tests.
 	frameEvents int
 	cycle       int64
@@ -163,7 +165,7 @@ func (p *Pipeline) ensureTopics(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	partitions := len(src.Partitions)
+	p.partitions = len(src.Partitions)
 	for _, t := range p.topics {
 		c := broker.TopicConfig{Name: t, Partitions: defaultParts}
 		for _, o := range spec.Outputs {
@@ -180,10 +182,10 @@ func (p *Pipeline) ensureTopics(ctx context.Context) error {
 	}
 	for _, s := range p.plan.front {
 		if _, ok := s.(*windowsPlan); ok {
-			st, err := p.ensure(ctx, broker.TopicConfig{Name: spec.StateTopic(), Partitions: partitions})
-			if err == nil && len(st.Partitions) != partitions {
+			st, err := p.ensure(ctx, broker.TopicConfig{Name: spec.StateTopic(), Partitions: p.partitions})
+			if err == nil && len(st.Partitions) != p.partitions {
 				err = errkind.Errorf(errkind.Config, "the source %s has %d partitions and the state topic %s has %d: delete the state topic to begin with empty windows",
-					spec.Source.Topic, partitions, spec.StateTopic(), len(st.Partitions))
+					spec.Source.Topic, p.partitions, spec.StateTopic(), len(st.Partitions))
 			}
 			return err
 		}

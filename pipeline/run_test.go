@@ -339,6 +339,40 @@ func TestStateOfAnotherDefinitionIsRefused(t *testing.T) {
 	}
 }
 
+func TestEventsThatAreNotKeyedByTheWindowsKeyAreDeadLetters(t *testing.T) {
+	s := newSetup(t, payments)
+	s.send() // makes the topic with two partitions
+	var recs []event.Record
+	for i := range 40 {
+		r := event.Record{Value: []byte(payment(i, fmt.Sprintf("c%d", i%5), 1, time.Duration(i)*time.Second, ""))}
+		if i < 20 {
+			r.Key = fmt.Appendf(nil, "c%d", i%5)
+		}
+		recs = append(recs, r)
+	}
+	if _, err := s.b.Publish(t.Context(), "payments", recs); err != nil {
+		t.Fatal(err)
+	}
+	st := s.mustRun()
+	wrong := st.DeadLetters["wrong_partition"]
+	if wrong == 0 || wrong == 20 || st.Predictions+wrong != 40 || st.Letters() != wrong {
+		t.Fatalf("%d predictions, dead letters %v", st.Predictions, st.DeadLetters)
+	}
+	counts := map[string]int{}
+	for _, r := range append(s.read("scored"), s.read("alerts")...) {
+		key := r["key"].(string)
+		counts[key]++
+		if n := r["features"].(map[string]any)["tx_1d"].(float64); int(n) != counts[key] {
+			t.Errorf("payment %v of %s counts %v, not %d", r["source_id"], key, n, counts[key])
+		}
+	}
+	for _, l := range s.read("payments-dead-letters") {
+		if !strings.Contains(l["payload"].(string), l["error"].(string)[len(`the key "`):][:2]) {
+			t.Errorf("the letter is about another event: %v", l)
+		}
+	}
+}
+
 func TestCancellingDrainsAndIsNoError(t *testing.T) {
 	s := newSetup(t, payments)
 	s.send(payment(1, "ann", 1, 0, ""))

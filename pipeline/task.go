@@ -204,6 +204,9 @@ func (t *task) prepare(f *frame) {
 	for _, x := range f.rows.Faults {
 		f.letters = append(f.letters, letter{x.Record, x.Reason, "validate", 1, x.Err})
 	}
+	if t.changelog != nil && t.p.partitions > 1 {
+		t.sendBackMisplaced(f)
+	}
 	t.p.plan.bind(f)
 	t.runSteps(t.front, f)
 	if t.changelog != nil {
