@@ -28,6 +28,9 @@ fi
 
 found=()
 have_onnx_testdata && found+=(onnx-testdata)
+command -v curl >/dev/null && found+=(curl)
+# The public data sets are not part of the project; where they lie beside it the tests read them.
+[ -d "${FRESHET_SHARED_DATA:-../shared/data}/card-fraud" ] && found+=(data)
 (
 	IFS=,
 	echo "${found[*]-}"

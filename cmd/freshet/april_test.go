@@ -109,7 +109,9 @@ func TestAprilsPayments(t *testing.T) {
 
 	calm := filepath.Join(dir, "calm")
 	freshet(t, calm, "produce", "--pipeline", pipelineFile, file)
+	began := time.Now()
 	freshet(t, calm, "run", pipelineFile, "--until-idle", "--listen", "off")
+	took := time.Since(began)
 	want := consume(t, calm, "scored-transactions")
 	letters := consume(t, calm, "card-fraud-dead-letters")
 	if len(want) != good || len(letters) != corruptLines {
@@ -142,19 +144,25 @@ func TestAprilsPayments(t *testing.T) {
 	t.Run("with five kills", func(t *testing.T) {
 		killed := filepath.Join(dir, "killed")
 		freshet(t, killed, "produce", "--pipeline", pipelineFile, file)
-		kills := runWithKills(t, killed, 5)
+		const kills = 5
+		killRuns(t, killed, kills, took)
+		if n := len(consume(t, killed, "scored-transactions")); n == 0 || n >= good {
+			t.Errorf("after the last kill %d of %d payments are scored: the kills did not fall into the work", n, good)
+		}
+		freshet(t, killed, "run", pipelineFile, "--until-idle", "--listen", "off")
 		sameResults(t, want, consume(t, killed, "scored-transactions"))
 		sameLetters(t, letters, consume(t, killed, "card-fraud-dead-letters"))
 		fmt.Printf("April's payments, killed %d times: same ids and features, 0 duplicates\n", kills)
 	})
 }
 
-// runWithKills runs the pipeline until it is idle, killing it again and again
-// on the way; a run that ends before its kill counts as the last one.
-func runWithKills(t testing.TB, data string, kills int) (done int) {
+// killRuns starts the pipeline so many times and kills it at random moments,
+// together within the time that an undisturbed run takes, so that no run ends by itself.
+func killRuns(t testing.TB, data string, kills int, calm time.Duration) {
 	t.Helper()
 	r := rand.New(rand.NewPCG(uint64(time.Now().UnixNano()), 0))
-	for range kills {
+	share := calm / time.Duration(kills)
+	for k := range kills {
 		cmd := command(t, data, "run", pipelineFile, "--until-idle", "--listen", "off", "--log-level", "error")
 		cmd.Stderr = os.Stderr
 		if err := cmd.Start(); err != nil {
@@ -164,18 +172,12 @@ func runWithKills(t testing.TB, data string, kills int) (done int) {
 		go func() { ended <- cmd.Wait() }()
 		select {
 		case err := <-ended:
-			if err != nil {
-				t.Fatal(err)
-			}
-			return done
-		case <-time.After(time.Duration(50+r.IntN(250)) * time.Millisecond):
+			t.Fatalf("run %d ended before it was killed: %v", k+1, err)
+		case <-time.After(share/2 + time.Duration(r.Int64N(int64(share)/2))):
 			cmd.Process.Kill()
 			<-ended
-			done++
 		}
 	}
-	freshet(t, data, "run", pipelineFile, "--until-idle", "--listen", "off")
-	return done
 }
 
 // sameResults compares two sets of results: ids, and every byte of each.
