@@ -10,7 +10,7 @@ import (
 
 // steadyRows makes batches of 256 rows of 5,000 keys with about 60 rows a key in 30 days.
 func steadyRows(tb testing.TB, keys, batches int) (*Windows, func()) {
-	w, err := NewWindows(customerWindows(), 0)
+	w, err := NewWindows(Config{Windows: customerWindows()})
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -47,7 +47,7 @@ func steadyRows(tb testing.TB, keys, batches int) (*Windows, func()) {
 			r.times[i] = now / 1e9 * 1e9
 		}
 		cols[0] = r.col
-		delta = w.Update(r.keys, r.times, cols, n, out, delta[:0])
+		delta = w.Update(&Batch{N: n, Keys: r.keys, Times: r.times, Fields: cols}, out, delta[:0])
 	}
 	for range 2 * 60 * keys / n {
 		run()
@@ -81,7 +81,7 @@ func TestUpdateAllocatesNothingInSteadyState(t *testing.T) {
 }
 
 func TestStateOfAnIdleKeyIsSmall(t *testing.T) {
-	w, err := NewWindows(customerWindows(), 0)
+	w, err := NewWindows(Config{Windows: customerWindows()})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -89,7 +89,7 @@ func TestStateOfAnIdleKeyIsSmall(t *testing.T) {
 	out := newOut(w)
 	col := &event.Column{Kind: event.Float, Floats: []float64{1}}
 	for i := range n {
-		w.Update([]string{fmt.Sprint("customer-", i)}, []int64{int64(i) * 1e9}, []*event.Column{col}, 1, out, nil)
+		w.Update(&Batch{N: 1, Keys: []string{fmt.Sprint("customer-", i)}, Times: []int64{int64(i) * 1e9}, Fields: []*event.Column{col}}, out, nil)
 	}
 	// Two entries of 16 bytes are reserved for each key.
 	if per := w.Bytes()/n - 32; per > 280 {

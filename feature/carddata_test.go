@@ -110,7 +110,7 @@ func TestCardPaymentsEqualTheReference(t *testing.T) {
 	if raceDetector {
 		payments = payments[:60_000] // the detector is slow, and this test has one goroutine
 	}
-	w, err := NewWindows(customerWindows(), 0)
+	w, err := NewWindows(Config{Windows: customerWindows()})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -130,7 +130,7 @@ func TestCardPaymentsEqualTheReference(t *testing.T) {
 		for i, p := range rows {
 			keys[i], times[i], amount.Floats[i] = p.customer, p.time, p.amount
 		}
-		delta := w.Update(keys, times, []*event.Column{amount}, len(rows), out, nil)
+		delta := w.Update(&Batch{N: len(rows), Keys: keys, Times: times, Fields: []*event.Column{amount}}, out, nil)
 		deltaBytes += len(delta)
 		for j, c := range out {
 			for i := range rows {
@@ -147,7 +147,7 @@ func TestCardPaymentsEqualTheReference(t *testing.T) {
 		log = append(log, delta)
 		chunk, done := w.AppendSnapshot(nil, 64<<10)
 		if log = append(log, chunk); done {
-			r, err := NewWindows(customerWindows(), 0)
+			r, err := NewWindows(Config{Windows: customerWindows()})
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -56,7 +56,7 @@ func runExample(t *testing.T, lines []string) Aggregate {
 	if win.Field == "terminal" {
 		win.Kind = event.String
 	}
-	w, err := NewWindows([]Window{win}, duration("retain"))
+	w, err := NewWindows(Config{Windows: []Window{win}, Retain: duration("retain")})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -76,7 +76,7 @@ func runExample(t *testing.T, lines []string) Aggregate {
 		}
 		b.set(0, f[1], at.UnixNano(), values)
 		out := newOut(w)
-		w.Update(b.keys, b.times, b.fields, 1, out, nil)
+		w.Update(&Batch{N: 1, Keys: b.keys, Times: b.times, Fields: b.fields}, out, nil)
 		if got, want := cell(out[0], 0), parseValue(t, f[4], out[0].Kind); got != want {
 			t.Errorf("%s: got %v", line, got)
 		}

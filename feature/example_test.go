@@ -13,7 +13,7 @@ func ExampleWindows() {
 		{Name: "tx_1d", Aggregate: feature.Count, Over: 24 * time.Hour},
 		{Name: "amount_1d", Aggregate: feature.Mean, Field: "amount", Over: 24 * time.Hour},
 	}
-	w, err := feature.NewWindows(windows, 0)
+	w, err := feature.NewWindows(feature.Config{Windows: windows})
 	if err != nil {
 		fmt.Println(err)
 		return
@@ -21,11 +21,11 @@ func ExampleWindows() {
 	hour := int64(time.Hour)
 	amounts := &event.Column{Kind: event.Float, Floats: []float64{10, 20, 30}}
 	out := []*event.Column{{}, {}}
-	delta := w.Update([]string{"ann", "ann", "ann"}, []int64{0, hour, 24 * hour}, []*event.Column{amounts}, 3, out, nil)
+	delta := w.Update(&feature.Batch{N: 3, Keys: []string{"ann", "ann", "ann"}, Times: []int64{0, hour, 24 * hour}, Fields: []*event.Column{amounts}}, out, nil)
 	fmt.Println(out[0].Ints, out[1].Floats)
 
 	// After a crash, the stored change brings the state back.
-	again, err := feature.NewWindows(windows, 0)
+	again, err := feature.NewWindows(feature.Config{Windows: windows})
 	if err != nil {
 		fmt.Println(err)
 		return

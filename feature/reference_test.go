@@ -26,7 +26,7 @@ type naiveRow struct {
 
 func newNaive(t *testing.T, ws []Window, retain time.Duration) (*naive, *Windows) {
 	t.Helper()
-	w, err := NewWindows(ws, retain)
+	w, err := NewWindows(Config{Windows: ws, Retain: retain})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -318,7 +318,7 @@ func TestWindowsEqualTheDefinitionOnRandomHistories(t *testing.T) {
 				out := newOut(w)
 				for range 40 {
 					b := h.next(w.Fields(), 1+h.rng.IntN(20))
-					w.Update(b.keys, b.times, b.fields, len(b.keys), out, nil)
+					w.Update(&Batch{N: len(b.keys), Keys: b.keys, Times: b.times, Fields: b.fields}, out, nil)
 					for i := range b.keys {
 						for j, want := range ref.row(b.keys[i], b.times[i], b.values[i]) {
 							compared++

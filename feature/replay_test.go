@@ -49,7 +49,7 @@ func TestReplayFromAnyCompleteCycleGivesTheSameState(t *testing.T) {
 			}
 			b := h.next(w.Fields(), 1+h.rng.IntN(12))
 			before := len(log)
-			delta := w.Update(b.keys, b.times, b.fields, len(b.keys), newOut(w), nil)
+			delta := w.Update(&Batch{N: len(b.keys), Keys: b.keys, Times: b.times, Fields: b.fields}, newOut(w), nil)
 			log = append(log, logged{false, delta})
 			chunk, done := w.AppendSnapshot(nil, 300+h.rng.IntN(3000))
 			log = append(log, logged{true, chunk})
@@ -101,8 +101,8 @@ func goOnAlike(t *testing.T, what string, h *history, w, r *Windows) {
 	for range 5 {
 		b := fork.next(c.Fields(), 40)
 		out1, out2 := newOut(c), newOut(r)
-		d1 := c.Update(b.keys, b.times, b.fields, len(b.keys), out1, nil)
-		d2 := r.Update(b.keys, b.times, b.fields, len(b.keys), out2, nil)
+		d1 := c.Update(&Batch{N: len(b.keys), Keys: b.keys, Times: b.times, Fields: b.fields}, out1, nil)
+		d2 := r.Update(&Batch{N: len(b.keys), Keys: b.keys, Times: b.times, Fields: b.fields}, out2, nil)
 		if !bytes.Equal(d1, d2) {
 			t.Fatalf("%s: deltas differ", what)
 		}
@@ -140,13 +140,13 @@ func TestDamagedBytesAreCorruptAndChangeNothing(t *testing.T) {
 }
 
 func seedBytes(t testing.TB) (delta, snapshot []byte) {
-	w, err := NewWindows(allWindows(20, 300), 0)
+	w, err := NewWindows(Config{Windows: allWindows(20, 300)})
 	if err != nil {
 		t.Fatal(err)
 	}
 	h := &history{rng: rand.New(rand.NewPCG(1, 4)), keys: 4, late: 0.2, step: 6, values: cents}
 	b := h.next(w.Fields(), 30)
-	delta = w.Update(b.keys, b.times, b.fields, 30, newOut(w), nil)
+	delta = w.Update(&Batch{N: 30, Keys: b.keys, Times: b.times, Fields: b.fields}, newOut(w), nil)
 	w.BeginSnapshot()
 	snapshot, _ = w.AppendSnapshot(nil, 1<<20)
 	return delta, snapshot
@@ -157,7 +157,7 @@ func fuzzState(f *testing.F, apply func(*Windows, []byte) error) {
 	f.Add(delta)
 	f.Add(snapshot)
 	f.Fuzz(func(t *testing.T, b []byte) {
-		w, err := NewWindows(allWindows(20, 300), 0)
+		w, err := NewWindows(Config{Windows: allWindows(20, 300)})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -173,10 +173,10 @@ func fuzzState(f *testing.F, apply func(*Windows, []byte) error) {
 		// What was taken must be workable.
 		h := &history{rng: rand.New(rand.NewPCG(1, 5)), keys: 4, late: 0.2, step: 6, values: cents}
 		rows := h.next(w.Fields(), 20)
-		w.Update(rows.keys, rows.times, rows.fields, 20, newOut(w), nil)
+		w.Update(&Batch{N: 20, Keys: rows.keys, Times: rows.times, Fields: rows.fields}, newOut(w), nil)
 		w.BeginSnapshot()
 		all, _ := w.AppendSnapshot(nil, 1<<20)
-		again, err := NewWindows(allWindows(20, 300), 0)
+		again, err := NewWindows(Config{Windows: allWindows(20, 300)})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -191,7 +191,7 @@ func FuzzApplyDelta(f *testing.F) { fuzzState(f, (*Windows).ApplyDelta) }
 func FuzzApplySnapshot(f *testing.F) { fuzzState(f, (*Windows).ApplySnapshot) }
 
 func TestDeltasAreCompact(t *testing.T) {
-	w, err := NewWindows([]Window{{Name: "m", Aggregate: Mean, Field: "amount", Over: 24 * time.Hour}}, 0)
+	w, err := NewWindows(Config{Windows: []Window{{Name: "m", Aggregate: Mean, Field: "amount", Over: 24 * time.Hour}}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -200,7 +200,7 @@ func TestDeltasAreCompact(t *testing.T) {
 		b.set(i, fmt.Sprint(1000+i), int64(1522540800+i*3)*1e9, []any{float64(i) * 1.37 * 100 / 100})
 		b.fields[0].Floats[i] = float64(i*137) / 100
 	}
-	delta := w.Update(b.keys, b.times, b.fields, 100, []*event.Column{{}}, nil)
+	delta := w.Update(&Batch{N: 100, Keys: b.keys, Times: b.times, Fields: b.fields}, []*event.Column{{}}, nil)
 	if perRow := float64(len(delta)) / 100; perRow > 10.5 {
 		t.Fatalf("%.1f bytes a row: want at most 10.5 (1 reference, 5 key, 1 time, 3 amount)", perRow)
 	}

@@ -14,7 +14,7 @@ import (
 type Aggregate uint8
 
 const (
-	// Count is the number of rows.
+	// Count is the number of rows, or, with a field, of its values.
 	Count Aggregate = iota
 	// Sum is the sum of the field's values; 0 over no values, null beyond the largest float64.
 	Sum
@@ -28,9 +28,28 @@ const (
 	Last
 	// Distinct is the number of different values.
 	Distinct
+	// First is the oldest row's value that is not null; null over no values.
+	First
+	// StdDev is the sample standard deviation (divisor n−1); null over fewer than two values.
+	StdDev
+	// Rate is the number of rows, or of the field's values, divided by the window's length in seconds.
+	Rate
+	// SinceLast is the time in seconds since the row before this one, in the
+	// order of the window; null where the window holds no other row.
+	SinceLast
+	// Quantile is the Window.Q-quantile of the values by t-digest; null over no values.
+	Quantile
+	// Decayed is the sum of the values, each halved for every Window.Over that
+	// it is old; 0 over no values. It has no far end.
+	Decayed
+	// Duration is the time in seconds from the session's first row to this one.
+	Duration
 )
 
-var aggregateNames = [...]string{"count", "sum", "mean", "min", "max", "last", "distinct"}
+var aggregateNames = [...]string{
+	"count", "sum", "mean", "min", "max", "last", "distinct", "first",
+	"stddev", "rate", "since_last", "quantile", "decayed", "duration",
+}
 
 // String returns the aggregate's name as it is written in pipelines.
 func (a Aggregate) String() string {
@@ -51,18 +70,66 @@ func ParseAggregate(name string) (Aggregate, error) {
 	return 0, errkind.Errorf(errkind.Config, "no aggregate %q: use one of %v", name, aggregateNames)
 }
 
+// Shape is how a window's rows are chosen.
+type Shape uint8
+
+const (
+	// Sliding holds the rows of the last Over, exactly.
+	Sliding Shape = iota
+	// Panes is Sliding, kept as Window.Panes sums a key instead of its rows: it
+	// holds the rows of the panes that began less than Over ago.
+	Panes
+	// Tumbling holds the rows since the last multiple of Over, counted from the Unix epoch.
+	Tumbling
+	// Session holds the rows since the last silence of Over or more.
+	Session
+)
+
 // Window is one aggregate over the rows of a key in a span of event time.
 type Window struct {
 	// Name is the feature's name; it has no influence on the state.
 	Name      string
 	Aggregate Aggregate
-	// Field names the column aggregated; empty for Count.
+	Shape     Shape
+	// Field names the column aggregated; empty for Count, Rate, SinceLast and
+	// Duration over all rows.
 	Field string
-	// Kind is the column's kind. Sum, Mean, Min and Max need Float; Last and
-	// Distinct take any kind.
+	// Kind is the column's kind. Sum, Mean, Min, Max, StdDev, Quantile and
+	// Decayed need Float; Count, Rate, First, Last and Distinct take any kind.
 	Kind event.Kind
-	// Over is the window's length, in nanoseconds of event time; the far end is open.
+	// Over is the window's length, in nanoseconds of event time; the far end is
+	// open. It is the silence that ends a Session and the half-life of Decayed.
 	Over time.Duration
+	// Delay moves a Sliding window into the past: it holds the rows with
+	// Delay ≤ age < Delay + Over. Both ends are those of an age: with a delay
+	// the row itself is not in.
+	Delay time.Duration
+	// Panes is the number of panes of a window of that shape.
+	Panes int
+	// Q is the quantile, between 0 and 1.
+	Q float64
+	// Sketch lets Distinct be estimated (HyperLogLog, standard error 0.8 %);
+	// not with Sliding.
+	Sketch bool
+	// Label says that the field is one of the labels', not of the rows.
+	Label bool
+}
+
+// Exact reports whether the window is computed from rows that are kept, by
+// Windows; the others are computed from sums, by Sums.
+func (w *Window) Exact() bool {
+	return w.Shape == Sliding && w.Aggregate != Quantile && w.Aggregate != Decayed && w.Aggregate != Duration
+}
+
+// OutKind is the kind of the window's result.
+func (w *Window) OutKind() event.Kind {
+	switch w.Aggregate {
+	case Count, Distinct:
+		return event.Int
+	case First, Last:
+		return w.Kind
+	}
+	return event.Float
 }
 
 // Field is a column that Update wants.
@@ -120,7 +187,8 @@ type plan struct {
 	print    uint64
 }
 
-func newPlan(ws []Window, retain time.Duration) (*plan, error) {
+func newPlan(c Config) (*plan, error) {
+	ws, retain := c.Windows, c.Retain
 	if len(ws) == 0 {
 		return nil, errkind.New(errkind.Config, "no windows: give at least one")
 	}

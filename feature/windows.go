@@ -4,7 +4,6 @@ import (
 	"math"
 	"slices"
 	"strings"
-	"time"
 	"unsafe"
 
 	"github.com/freshet-io/freshet/event"
@@ -70,11 +69,11 @@ type target struct {
 
 const nullFloat = 0x7ff8000000000001
 
-// NewWindows compiles windows. Rows up to retain older than their key's newest
-// row are still counted exactly: entries are kept for that long beyond the
-// longest window. Errors are of kind Config.
-func NewWindows(ws []Window, retain time.Duration) (*Windows, error) {
-	p, err := newPlan(ws, retain)
+// NewWindows compiles exact windows. Rows up to Retain older than their key's
+// newest row are still counted exactly: entries are kept for that long beyond
+// the longest window. Errors are of kind Config.
+func NewWindows(c Config) (*Windows, error) {
+	p, err := newPlan(c)
 	if err != nil {
 		return nil, err
 	}
@@ -96,6 +95,9 @@ func NewWindows(ws []Window, retain time.Duration) (*Windows, error) {
 // Fields returns the columns that Update wants, in order. Where it says Float,
 // Update takes Int and Bool columns as well.
 func (w *Windows) Fields() []Field { return slices.Clone(w.fields) }
+
+// LabelFields returns the columns of labels that Update wants, in order.
+func (w *Windows) LabelFields() []Field { return nil }
 
 // OutKind is the kind of the i-th window's result.
 func (w *Windows) OutKind(i int) event.Kind {
@@ -125,14 +127,9 @@ func (w *Windows) Bytes() int64 {
 	return int64(n)
 }
 
-// Update takes in the first n rows, in order: row i of keys and times (event
-// time in Unix nanoseconds) and of fields, which are as Fields says. It fills
-// out, one column for each window, with what the windows hold as of each row,
-// and appends to delta the change that ApplyDelta replays. Nothing of the
-// arguments is kept. Wrong kinds or short columns panic: they are mistakes in the program.
-//
-// NaN and infinite values count as null.
-func (w *Windows) Update(keys []string, times []int64, fields []*event.Column, n int, out []*event.Column, delta []byte) []byte {
+// Update is Aggregator.Update.
+func (w *Windows) Update(b *Batch, out []*event.Column, delta []byte) []byte {
+	keys, times, fields, n := b.Keys, b.Times, b.Fields, b.N
 	w.load(fields, n)
 	w.numbers = resize(w.numbers, n)
 	for i := range n {

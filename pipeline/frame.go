@@ -94,7 +94,7 @@ type windowsStep struct {
 }
 
 func newWindowsStep(p *Plan, g *windowsPlan) (*windowsStep, error) {
-	w, err := feature.NewWindows(g.windows, p.Spec.Source.timeRule(p.Contract).Lateness)
+	w, err := feature.NewWindows(feature.Config{Windows: g.windows, Retain: p.Spec.Source.timeRule(p.Contract).Lateness})
 	if err != nil {
 		return nil, err
 	}
@@ -125,7 +125,7 @@ func (s *windowsStep) run(f *frame) int {
 	for i, c := range s.plan.out {
 		s.out[i] = f.columns[c]
 	}
-	s.delta = s.windows.Update(f.rows.Key, f.rows.Time, s.fields, f.rows.N, s.out, s.delta[:0])
+	s.delta = s.windows.Update(&feature.Batch{N: f.rows.N, Keys: f.rows.Key, Times: f.rows.Time, Fields: s.fields}, s.out, s.delta[:0])
 	return 0
 }
 

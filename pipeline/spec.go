@@ -17,9 +17,12 @@ type Spec struct {
 	Name      string
 	Freshness Freshness
 	Source    Source
-	Tables    []Table
-	Steps     []Step
-	Outputs   []Output
+	// Labels is the second source, of what becomes known about events later; nil without.
+	Labels  *Labels
+	Tables  []Table
+	State   StateSpec
+	Steps   []Step
+	Outputs []Output
 
 	stepsPos Pos
 }
@@ -40,19 +43,111 @@ type Source struct {
 	// TimeField and Lateness override the contract's event time where set.
 	TimeField string
 	Lateness  time.Duration
+	// Late says what becomes of an event that is later than Lateness.
+	Late LatePolicy
+	// Order is a field. Where it is set, events are taken in the order of their
+	// time and, within an instant, of this field: each waits until no earlier
+	// one can come, or until the partition has been silent for OrderWait.
+	Order     string
+	OrderWait time.Duration
 	// Partitions is the number of partitions when the topic has to be made.
 	Partitions int
 	// MaxBytes is the greatest payload; a larger one is a dead letter.
 	MaxBytes int
 
-	pos, contractPos, idPos, keyPos, timePos Pos
+	pos, contractPos, idPos, keyPos, timePos, orderPos Pos
 }
 
-// Table is a static lookup table in a file.
-type Table struct {
-	Name, File, Key string
-	pos             Pos
+// LatePolicy is what becomes of events that are later than allowed.
+type LatePolicy uint8
+
+const (
+	// LateScore counts them at their own time and scores them with what is known.
+	LateScore LatePolicy = iota
+	// LateDeadLetter makes dead letters of them.
+	LateDeadLetter
+	// LateDrop drops and counts them.
+	LateDrop
+)
+
+// Labels says where labels come from: values that become known after their event.
+// Every task that needs them reads all of them.
+type Labels struct {
+	Topic string
+	// Contract is the path of the labels' contract, as written. Its time is when the label became known.
+	Contract string
+	// Event is the label's field with the id of the event that it is about. Or
+	// Key is its field with a key: labels are then rows of their own in the windows by that key.
+	Event, Key string
+	// TimeField and Lateness override the contract's where set.
+	TimeField string
+	Lateness  time.Duration
+	// Default holds the values of events without a label, by label field.
+	Default map[string]Literal
+	// Partitions is the number of partitions when the topic has to be made.
+	Partitions int
+
+	pos, contractPos, eventPos, keyPos, timePos, defaultPos Pos
 }
+
+// StateSpec says where keyed state is kept beside memory.
+type StateSpec struct {
+	// Store is memory, or pebble: keys that do not fit into Memory bytes are kept on the local disk.
+	Store  string
+	Memory int64
+	// Checkpoints is where checkpoints go: empty for the broker, or the URL of a
+	// folder (file:///…) or of an S3-compatible store (s3://bucket/prefix?endpoint=…).
+	Checkpoints string
+	// Every is how long at most the state is behind in Checkpoints.
+	Every time.Duration
+
+	pos Pos
+}
+
+// Table is a lookup table: a static file, a compacted topic held in memory, or a server.
+type Table struct {
+	Name string
+	// File is a path, Topic a topic, URL a server (redis://, postgres://, feast+http://); one of them is set.
+	File, Topic, URL string
+	// Key is the column, field or entity that is looked up.
+	Key string
+	// Time is the column or field with the time of a row's values; empty where they have none.
+	Time string
+	// Contract is the path of a topic's contract, as written.
+	Contract string
+	// From is what is read of a server: Redis' hash prefix, PostgreSQL's table, Feast's feature view.
+	From string
+	// Fields are a server's fields with their kinds.
+	Fields []TableField
+	// Cache bounds the rows of a server that are kept, and for how long.
+	CacheRows int
+	CacheTTL  time.Duration
+	// Timeout bounds one request to a server.
+	Timeout time.Duration
+	// OnError is what becomes of an event whose look-up fails.
+	OnError LookupPolicy
+
+	pos, contractPos, urlPos Pos
+}
+
+// TableField is a field of a server's table.
+type TableField struct {
+	Name string
+	Kind event.Kind
+	pos  Pos
+}
+
+// LookupPolicy is what becomes of an event whose look-up fails.
+type LookupPolicy uint8
+
+const (
+	// LookupDefault goes on with the defaults, or nulls.
+	LookupDefault LookupPolicy = iota
+	// LookupWait repeats the look-up until it succeeds; the source waits.
+	LookupWait
+	// LookupDeadLetter makes a dead letter of the event.
+	LookupDeadLetter
+)
 
 // Output configures a topic that results go to.
 type Output struct {
@@ -64,13 +159,35 @@ type Output struct {
 	pos       Pos
 }
 
-// Step is one of Features, Infer and Route.
+// Step is one of Resample, Features, Infer and Route.
 type Step interface{ place() Pos }
 
 // Features is a step that computes columns.
 type Features struct {
 	Items []FeatureItem
 	pos   Pos
+}
+
+// Resample is a step that turns each key's readings into a series with a fixed
+// step. It can only be the first; later steps see the series' rows.
+type Resample struct {
+	By    string
+	Every time.Duration
+	// Fields are the readings' fields that the series has.
+	Fields []ResampleField
+	// Limit is the longest gap that is filled.
+	Limit time.Duration
+	// Flag is the name of the boolean column that says whether a row was filled.
+	Flag  string
+	pos   Pos
+	byPos Pos
+}
+
+// ResampleField is one field of a series and how its gaps are filled.
+type ResampleField struct {
+	Name string
+	Fill feature.Fill
+	pos  Pos
 }
 
 // FeatureItem is one feature: a window, an expression or a lookup.
@@ -83,14 +200,24 @@ type FeatureItem struct {
 	Lookup *LookupFeature
 }
 
-// WindowFeature aggregates the events of a key over a sliding window.
+// WindowFeature aggregates the events of a key over a window.
 type WindowFeature struct {
 	By        string
 	Aggregate feature.Aggregate
-	Field     string // empty for count
+	Shape     feature.Shape
+	Field     string // empty for count, rate, since_last and duration of all events
 	Over      time.Duration
-	fieldPos  Pos
-	byPos     Pos
+	Delay     time.Duration
+	Panes     int
+	Q         float64
+	Sketch    bool
+	// Where is a condition: only events for which it holds are aggregated.
+	Where *Expr
+	// Default is the value where the window has none.
+	Default  *Literal
+	pos      Pos // of the aggregate
+	fieldPos Pos
+	byPos    Pos
 }
 
 // Expr is a CEL expression.
@@ -161,6 +288,7 @@ type RouteCase struct {
 	toPos []Pos
 }
 
+func (s *Resample) place() Pos { return s.pos }
 func (s *Features) place() Pos { return s.pos }
 func (s *Infer) place() Pos    { return s.pos }
 func (s *Route) place() Pos    { return s.pos }
