@@ -8,4 +8,7 @@
 // and three fraud scenarios. The method is theirs, the implementation is not:
 // it streams payments in time order, a day at a time, in memory that does not
 // grow with the number of days, and every payment is a function of the seed.
+//
+// Labelled adds what the payments turn out to be, known a week later; ReadPayments
+// and WriteLabels do so for the public data set in the same form.
 package workload
