@@ -72,7 +72,7 @@ func node(op, domain string, in, out []string, attrs ...pb) pb {
 
 type tensorPB pb
 
-// tensorOf writes a TensorProto of float32 or int64.
+// tensorOf writes a TensorProto of float32, float64, int64 or uint8.
 func tensorOf(name string, dims []int64, data any) tensorPB {
 	b := pb{}
 	for _, d := range dims {
@@ -85,12 +85,20 @@ func tensorOf(name string, dims []int64, data any) tensorPB {
 			p = protowire.AppendFixed32(p, math.Float32bits(f))
 		}
 		b = b.num(2, 1).msg(4, p)
+	case []float64:
+		var p []byte
+		for _, f := range v {
+			p = protowire.AppendFixed64(p, math.Float64bits(f))
+		}
+		b = b.num(2, 11).msg(10, p)
 	case []int64:
 		var p []byte
 		for _, i := range v {
 			p = protowire.AppendVarint(p, uint64(i))
 		}
 		b = b.num(2, 7).msg(7, p)
+	case []uint8:
+		b = b.num(2, 2).msg(9, pb(v))
 	}
 	return tensorPB(b.str(8, name))
 }
@@ -113,7 +121,10 @@ type graphPB struct {
 }
 
 // modelOf writes a ModelProto with operator sets 17 and ai.onnx.ml 3.
-func modelOf(g graphPB) []byte {
+func modelOf(g graphPB) []byte { return modelAt(3, g) }
+
+// modelAt writes a ModelProto with operator set 17 and this one of ai.onnx.ml.
+func modelAt(ml int64, g graphPB) []byte {
 	b := pb{}
 	for _, n := range g.nodes {
 		b = b.msg(1, n)
@@ -129,7 +140,7 @@ func modelOf(g graphPB) []byte {
 		b = b.msg(12, v)
 	}
 	return pb{}.num(1, 8).str(2, "writer").str(3, "1").msg(7, b).
-		msg(8, pb{}.str(1, "").num(2, 17)).msg(8, pb{}.str(1, "ai.onnx.ml").num(2, 3))
+		msg(8, pb{}.str(1, "").num(2, 17)).msg(8, pb{}.str(1, "ai.onnx.ml").num(2, ml))
 }
 
 // trees builds the arrays of a tree operator.
