@@ -93,7 +93,7 @@ func TestPaymentsAreTheSameWithLabels(t *testing.T) {
 // TestTerminalRiskTellsFrauds holds that the payments carry what terminal features
 // are for: a payment at a terminal with known frauds of late is far likelier a fraud.
 func TestTerminalRiskTellsFrauds(t *testing.T) {
-	l := NewLabelled(generator(t, CardFraud{Seed: 2, Days: 60}), LabelDelay, false)
+	l := NewLabelled(generator(t, CardFraud{Seed: 2, Customers: 2000, Terminals: 4000, Days: 45}), LabelDelay, false)
 	lastFraud := map[int32]int64{}
 	var e Event
 	var n, frauds [2]float64

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"log/slog"
 	"math/rand/v2"
@@ -31,9 +30,6 @@ type demoFlags struct {
 	customers int
 }
 
-// corruptOneIn is how rarely the demo damages a payment, so that dead letters are seen.
-const corruptOneIn = 1000
-
 // alertTopic is the example's topic of alarming payments.
 const alertTopic = "fraud-alerts"
 
@@ -54,9 +50,11 @@ func (a *app) demoCommand() *cobra.Command {
 The payments follow the simulator of the Fraud Detection Handbook. First a history
 of simulated days is processed as fast as it goes, so that windows of 30 days have
 something in them; then payments arrive at a steady rate and the freshness of their
-scores is measured. One payment in 1,000 is damaged on purpose and becomes a dead
-letter. Topics, state and the example's files stay in the data folder, for you to
-look at; a folder that holds something already is left alone and a new one is used.`,
+scores is measured. What a payment turned out to be is known seven simulated days
+later: those labels are events too, and what a terminal's payments turned out to be
+tells much about its next one. One payment in 1,000 is damaged on purpose and becomes
+a dead letter. Topics, state and the example's files stay in the data folder, for you
+to look at; a folder that holds something already is left alone and a new one is used.`,
 		Example: `  freshet demo card-fraud
   freshet demo card-fraud --duration 1m --rate 20000`,
 		Args: cobra.NoArgs,
@@ -66,7 +64,7 @@ look at; a folder that holds something already is left alone and a new one is us
 	p.DurationVar(&f.duration, "duration", 20*time.Second, "how long payments arrive live, after the history")
 	p.Float64Var(&f.rate, "rate", 5000, "live payments a second")
 	p.Uint64Var(&f.seed, "seed", 1, "seed of the generator")
-	p.IntVar(&f.history, "history", 30, "simulated days processed before")
+	p.IntVar(&f.history, "history", 37, "simulated days processed before")
 	p.IntVar(&f.customers, "customers", 5000, "simulated customers, with two terminals for each")
 	cmd.AddCommand(card)
 	return cmd
@@ -81,8 +79,10 @@ type demo struct {
 	topic string
 	b     *broker.Broker
 	p     *pipeline.Pipeline
-	gen   *workload.Generator
+	gen   *workload.Labelled
 	dice  *rand.Rand
+	// payments and labels carry events to their topics; labels is nil where the pipeline reads none.
+	payments, labels *sender
 
 	mu sync.Mutex
 	demoState
@@ -99,9 +99,11 @@ func (a *app) demo(ctx context.Context, f demoFlags) (err error) {
 		return usagef("--history %d: expected 0 days or more", f.history)
 	}
 	d := &demo{app: a, flags: f, dice: rand.New(rand.NewPCG(f.seed, 1))}
-	if d.gen, err = workload.NewCardFraud(workload.CardFraud{Seed: f.seed, Customers: f.customers, Terminals: 2 * f.customers}); err != nil {
+	gen, err := workload.NewCardFraud(workload.CardFraud{Seed: f.seed, Customers: f.customers, Terminals: 2 * f.customers})
+	if err != nil {
 		return errkind.With(errkind.Config, err)
 	}
+	d.gen = workload.NewLabelled(gen, workload.LabelDelay, false)
 	if err := d.prepare(); err != nil {
 		return err
 	}
@@ -166,7 +168,7 @@ func (d *demo) prepare() error {
 // run feeds the pipeline, shows it, and stops it: the source first.
 func (d *demo) run(ctx context.Context, spec *pipeline.Spec) error {
 	hard := context.WithoutCancel(ctx)
-	if _, err := d.b.Ensure(ctx, broker.TopicConfig{Name: d.topic, Partitions: spec.Source.Partitions, DedupWindow: pipeline.DedupWindow}); err != nil {
+	if err := d.openSenders(ctx, spec); err != nil {
 		return errors.Join(err, d.p.Close())
 	}
 	feeding, stopFeeding := context.WithCancel(ctx)
@@ -186,7 +188,7 @@ func (d *demo) run(ctx context.Context, spec *pipeline.Spec) error {
 	watchers.Go(func() { d.watchAlerts(watching) })
 	watchers.Go(func() { d.show(watching) })
 
-	ferr := d.feed(feeding, spec.Source.Partitions)
+	ferr := d.feed(feeding)
 	// Drain: what was sent is scored before the pipeline stops.
 	d.phase("draining")
 	derr := d.awaitProcessed(hard, ended)
@@ -199,122 +201,6 @@ func (d *demo) run(ctx context.Context, spec *pipeline.Spec) error {
 		return rerr
 	}
 	return errors.Join(ferr, derr)
-}
-
-// feed sends the history flat out and then the live payments at their rate.
-func (d *demo) feed(ctx context.Context, partitions int) error {
-	s := newSender(context.WithoutCancel(ctx), d.b, d.topic, partitions)
-	err := d.history(ctx, s)
-	if err == nil {
-		err = d.live(ctx, s)
-	}
-	if ferr := s.finish(); ferr != nil {
-		err = ferr
-	}
-	d.mu.Lock()
-	d.sent = s.stored.Load()
-	d.mu.Unlock()
-	if errors.Is(err, context.Canceled) {
-		return nil // Ctrl-C: what was sent is drained and summed up
-	}
-	return err
-}
-
-func (d *demo) history(ctx context.Context, s *sender) error {
-	if d.flags.history == 0 {
-		return nil
-	}
-	d.phase(fmt.Sprintf("history: %d simulated days", d.flags.history))
-	end := int64(0)
-	for {
-		p, err := d.send(ctx, s)
-		if err != nil {
-			return err
-		}
-		if end == 0 {
-			end = p.Time - p.Time%86400 + int64(d.flags.history)*86400
-		}
-		if p.Time >= end {
-			break
-		}
-	}
-	// The live part is measured by itself: it begins when the history is done.
-	for {
-		if p := s.stored.Load() + s.duplicates.Load(); p >= d.generatedCount() && d.p.Ready() {
-			if lag, err := d.p.Lag(ctx); err == nil && lag.Records == 0 {
-				break
-			}
-		}
-		if !wait(ctx, 20*time.Millisecond) {
-			return ctx.Err()
-		}
-	}
-	return nil
-}
-
-func (d *demo) generatedCount() int64 {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	return d.generated
-}
-
-func (d *demo) live(ctx context.Context, s *sender) error {
-	stats := d.p.Stats()
-	d.mu.Lock()
-	d.liveSince, d.before, d.historic = d.Now(), stats.SinceArrival, int64(stats.Consumed)
-	d.mu.Unlock()
-	d.phase(fmt.Sprintf("live: %s payments/s", group(int64(d.flags.rate))))
-	pace := pacer{rate: d.flags.rate, start: d.Now()}
-	for end := pace.start.Add(d.flags.duration); ; {
-		now := d.Now()
-		if !now.Before(end) {
-			return nil
-		}
-		if pause := pace.due(now); pause > 0 {
-			if now.Add(pause).After(end) {
-				return nil
-			}
-			if !wait(ctx, pause) {
-				return ctx.Err()
-			}
-		}
-		if _, err := d.send(ctx, s); err != nil {
-			return err
-		}
-	}
-}
-
-// send generates and sends one payment; one in corruptOneIn is damaged.
-func (d *demo) send(ctx context.Context, s *sender) (p workload.Payment, err error) {
-	if ctx.Err() != nil {
-		return p, ctx.Err()
-	}
-	if !d.gen.Next(&p) {
-		return p, io.EOF
-	}
-	var buf [256]byte
-	value := p.AppendJSON(buf[:0])
-	var ids [40]byte
-	id := appendPaymentField(ids[:0], &p, "transaction_id")
-	key := appendPaymentField(ids[len(id):len(id)], &p, "customer_id")
-	damaged := d.dice.IntN(corruptOneIn) == 0
-	if damaged {
-		value = damage(value, d.dice.IntN(len(damages)))
-	}
-	d.mu.Lock()
-	d.generated++
-	d.simulated = p.Time
-	if damaged {
-		d.damaged++
-	} else if p.Fraud() {
-		for int(p.ID/64) >= len(d.frauds) {
-			d.frauds = append(d.frauds, 0)
-		}
-		d.frauds[p.ID/64] |= 1 << (p.ID % 64)
-		d.fraudCount++
-	}
-	d.mu.Unlock()
-	return p, s.add(id, key, value)
 }
 
 // awaitProcessed waits until the group has processed everything that was sent.

@@ -26,6 +26,8 @@ type demoState struct {
 	historic   int64              // events processed until then
 	generated  int64
 	sent       int64
+	labelTopic string // empty without labels
+	known      int64  // labels sent
 	damaged    int64
 	simulated  int64 // event time reached, Unix seconds
 	fraudCount int64
@@ -107,6 +109,9 @@ func (d *demo) frame(ctx context.Context) demoFrame {
 	}
 	d.mu.Lock()
 	f.demoState = d.demoState
+	if d.labels != nil {
+		f.known = d.labels.stored.Load()
+	}
 	f.last = slices.Clone(d.last)
 	d.mu.Unlock()
 	f.elapsed = d.Now().Sub(f.began)
@@ -164,6 +169,13 @@ func (f *demoFrame) alertQuality() string {
 	return fmt.Sprintf("%d %% of them frauds, %d %% of all frauds", 100*f.trueAlerts/f.alerts, 100*f.trueAlerts/f.fraudCount)
 }
 
+func (f *demoFrame) labelled() string {
+	if f.labelTopic == "" {
+		return ""
+	}
+	return fmt.Sprintf("; %s turned out by now", group(f.known))
+}
+
 func (f *demoFrame) line() string {
 	return fmt.Sprintf("%5.1fs  %s  events %s (%s/s)  predictions %s  alerts %s  dead letters %s  freshness p50 %s p99 %s  lag %s",
 		f.elapsed.Seconds(), f.phaseName, group(int64(f.stats.Consumed)), group(int64(f.rate)), group(int64(f.stats.Predictions)),
@@ -180,7 +192,7 @@ func (f *demoFrame) lines(flags demoFlags) []string {
 		"freshet demo: card payments, scored for fraud as they arrive",
 		"",
 		fmt.Sprintf("  now           %s%s (simulated %s)", f.phaseName, until, time.Unix(f.simulated, 0).UTC().Format("2006-01-02 15:04")),
-		fmt.Sprintf("  events        %s, %s a second", group(int64(f.stats.Consumed)), group(int64(f.rate))),
+		fmt.Sprintf("  events        %s, %s a second%s", group(int64(f.stats.Consumed)), group(int64(f.rate)), f.labelled()),
 		fmt.Sprintf("  predictions   %s", group(int64(f.stats.Predictions))),
 		fmt.Sprintf("  alerts        %s  %s", group(f.alerts), f.alertQuality()),
 		fmt.Sprintf("  dead letters  %s  %s", group(int64(f.stats.Letters())), f.reasons()),
@@ -224,10 +236,14 @@ func (d *demo) summary() error {
 			speed = group(int64(perSecond(f.historic, f.liveSince.Sub(f.began)))) + " while the history was sent and scored flat out"
 		}
 	}
+	labels := ""
+	if f.labelTopic != "" {
+		labels = fmt.Sprintf("\n  labels        %s on %s, each seven simulated days after its payment", group(f.known), f.labelTopic)
+	}
 	rel := func(names ...string) string { return filepath.Join(append([]string{d.dir}, names...)...) }
 	_, err := fmt.Fprintf(d.Stdout, `Scored %s card payments in %.1f s.
 
-  events        %s: %s
+  events        %s: %s%s
   predictions   %s by model %s, version %s
   alerts        %s%s
   dead letters  %s%s; %s were damaged on purpose
@@ -242,7 +258,7 @@ The results lie in %s, as JSON lines on the topics scored-transactions,
   %s topics describe %s --group %s --data %s
 `,
 		group(int64(f.stats.Consumed)), f.elapsed.Seconds(),
-		group(int64(f.stats.Consumed)), verdict,
+		group(int64(f.stats.Consumed)), verdict, labels,
 		group(int64(f.stats.Predictions)), f.stats.Model, f.stats.Version,
 		group(f.alerts), alerts,
 		group(int64(f.stats.Letters())), letters, group(f.damaged),
@@ -251,24 +267,4 @@ The results lie in %s, as JSON lines on the topics scored-transactions,
 		d.dir, alertTopic, f.stats.Name+"-dead-letters", rel("example", "pipeline.yaml"),
 		d.program(), alertTopic, d.dir, d.program(), f.stats.Name+"-dead-letters", d.dir, d.program(), d.topic, f.stats.Name, d.dir)
 	return err
-}
-
-// damages are the ways in which the demo spoils a payment: what to replace by what.
-var damages = [...]struct{ old, new string }{
-	{`"tx_amount":`, `"tx_amount":-`},
-	{`"tx_amount":`, `"tx_amount":"about ten","was":`},
-	{`"customer_id":`, `"customer":`},
-	{`"tx_datetime":"2`, `"tx_datetime":"yesterday 2`},
-	{`"tx_fraud":`, `"currency":"XYZ","tx_fraud":`},
-	{`,"terminal_id"`, ``},
-}
-
-// damage spoils the JSON of a payment; the last way leaves no JSON at all.
-func damage(value []byte, way int) []byte {
-	d := damages[way]
-	if d.new == "" {
-		begin, _, _ := bytes.Cut(value, []byte(d.old))
-		return begin
-	}
-	return bytes.Replace(value, []byte(d.old), []byte(d.new), 1)
 }
