@@ -7,20 +7,12 @@ import (
 	"io"
 	"os"
 	"regexp"
+	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"go.yaml.in/yaml/v4"
-
-	"github.com/freshet-io/freshet/contract"
-)
-
-// Limits of what a file may say.
-const (
-	maxPartitions   = 4096
-	defaultParts    = 4
-	defaultMaxBytes = 1 << 20
-	maxBatch        = 8192
 )
 
 // Load reads a pipeline file. env looks environment variables up for ${NAME};
@@ -44,26 +36,15 @@ func Parse(path string, data []byte, env func(string) (string, bool)) (*Spec, []
 		return nil, r.faults
 	}
 	s := &Spec{File: path, Freshness: Freshness{Target: 2 * time.Second, Quantile: 0.99}}
-	top := r.fields(root, "the pipeline", "name", "freshness", "source", "tables", "steps", "outputs")
-	if n, ok := r.need(root, top, "the pipeline", "name", "name: card-fraud"); ok {
-		s.Name = r.name(n, "name")
-	}
-	if n := top["freshness"]; n != nil {
-		r.freshness(n, &s.Freshness)
-	}
-	if n, ok := r.need(root, top, "the pipeline", "source", "source: {topic: …, contract: …}"); ok {
-		r.source(n, &s.Source)
-	}
-	if n := top["tables"]; n != nil {
-		s.Tables = r.tables(n)
-	}
-	if n, ok := r.need(root, top, "the pipeline", "steps", "steps: [{features: …}, {infer: …}, {route: …}]"); ok {
-		s.stepsPos = posOf(n)
-		s.Steps = r.steps(n)
-	}
-	if n := top["outputs"]; n != nil {
-		s.Outputs = r.outputs(n)
-	}
+	top := r.object(root, "the pipeline", &fileKeys)
+	s.Name = r.name(top["name"], "name")
+	r.freshness(top["freshness"], &s.Freshness)
+	r.source(top["source"], &s.Source)
+	s.Labels = r.labels(top["labels"])
+	s.State = r.state(top["state"])
+	s.Tables = r.tables(top["tables"])
+	s.Steps, s.stepsPos = r.steps(top["steps"]), posOf(top["steps"])
+	s.Outputs = r.outputs(top["outputs"])
 	r.check(s)
 	return s, r.faults
 }
@@ -104,96 +85,33 @@ func (r *reader) need(parent *yaml.Node, m map[string]*yaml.Node, what, key, exa
 }
 
 func (r *reader) freshness(n *yaml.Node, f *Freshness) {
-	m := r.fields(n, "freshness", "target", "quantile")
-	if t := m["target"]; t != nil {
-		var ok bool
-		if f.Target, ok = r.duration(t, "freshness.target"); ok && f.Target <= 0 {
-			r.fault(posOf(t), "range", "write for example 2s", "freshness.target must be longer than nothing")
-		}
+	if n == nil {
+		return
 	}
+	m := r.object(n, "freshness", &freshnessKeys)
+	f.Target = r.positive(m["target"], "freshness.target", "2s", f.Target)
 	if q := m["quantile"]; q != nil {
-		f.Quantile = r.number(q, "freshness.quantile")
-		if f.Quantile <= 0 || f.Quantile >= 1 {
-			r.fault(posOf(q), "range", "write for example 0.99", "freshness.quantile must lie between 0 and 1, not %v", f.Quantile)
-		}
+		f.Quantile = r.share(q, "freshness.quantile", "0.99")
 	}
 }
 
-func (r *reader) source(n *yaml.Node, s *Source) {
-	s.pos, s.Partitions, s.MaxBytes = posOf(n), defaultParts, defaultMaxBytes
-	m := r.fields(n, "source", "topic", "contract", "id", "key", "time", "partitions", "max_bytes")
-	if t, ok := r.need(n, m, "source", "topic", "topic: transactions"); ok {
-		s.Topic = r.name(t, "source.topic")
+// share reads a number between 0 and 1, both left out.
+func (r *reader) share(n *yaml.Node, what, example string) float64 {
+	v, ok := r.number(n, what)
+	if ok && !(v > 0 && v < 1) {
+		r.fault(posOf(n), "range", "write for example "+example, "%s must lie between 0 and 1, not %v", what, v)
 	}
-	if c, ok := r.need(n, m, "source", "contract", "contract: contracts/transaction.schema.json"); ok {
-		s.Contract, s.contractPos = r.str(c, "source.contract"), posOf(c)
-	}
-	if k := m["id"]; k != nil {
-		s.ID, s.idPos = r.str(k, "source.id"), posOf(k)
-	}
-	if k := m["key"]; k != nil {
-		s.Key, s.keyPos = r.str(k, "source.key"), posOf(k)
-	}
-	if t := m["time"]; t != nil {
-		tm := r.fields(t, "source.time", "field", "lateness")
-		s.timePos = posOf(t)
-		if f := tm["field"]; f != nil {
-			s.TimeField, s.timePos = r.str(f, "source.time.field"), posOf(f)
-		}
-		if l := tm["lateness"]; l != nil {
-			if s.Lateness, _ = r.duration(l, "source.time.lateness"); s.Lateness < 0 {
-				r.fault(posOf(l), "range", "write 0s or longer", "source.time.lateness is negative")
-			}
-		}
-	}
-	if p := m["partitions"]; p != nil {
-		s.Partitions = r.integer(p, "source.partitions", 1, maxPartitions)
-	}
-	if b := m["max_bytes"]; b != nil {
-		s.MaxBytes = r.integer(b, "source.max_bytes", 1, defaultMaxBytes)
-	}
-}
-
-func (r *reader) tables(n *yaml.Node) (ts []Table) {
-	for _, e := range r.entries(n, "tables") {
-		t := Table{Name: e.key, pos: e.pos}
-		what := "table " + e.key
-		m := r.fields(e.value, what, "file", "key")
-		if f, ok := r.need(e.value, m, what, "file", "file: tables/"+e.key+".csv"); ok {
-			t.File = r.str(f, what+".file")
-		}
-		if k, ok := r.need(e.value, m, what, "key", "key: id"); ok {
-			t.Key = r.str(k, what+".key")
-		}
-		ts = append(ts, t)
-	}
-	return ts
-}
-
-func (r *reader) outputs(n *yaml.Node) (os []Output) {
-	for _, e := range r.entries(n, "outputs") {
-		o := Output{Topic: e.key, Partitions: defaultParts, pos: e.pos}
-		if !topicName.MatchString(e.key) {
-			r.fault(e.pos, "name", "use letters, digits, dots, dashes and underscores", "output %q is not a valid topic name", e.key)
-		}
-		if e.value.Tag != "!!null" {
-			m := r.fields(e.value, "output "+e.key, "partitions", "retention")
-			if p := m["partitions"]; p != nil {
-				o.Partitions = r.integer(p, "partitions", 1, maxPartitions)
-			}
-			if d := m["retention"]; d != nil {
-				if o.Retention, _ = r.duration(d, "retention"); o.Retention < 0 {
-					r.fault(posOf(d), "range", "write 0s to keep results for ever", "retention is negative")
-				}
-			}
-		}
-		os = append(os, o)
-	}
-	return os
+	return v
 }
 
 // check finds the faults that concern more than one key.
 func (r *reader) check(s *Spec) {
+	if s.Labels != nil && s.Labels.Topic != "" && s.Labels.Topic == s.Source.Topic {
+		r.fault(s.Labels.pos, "same-topic", "send labels to a topic of their own", "labels.topic is the source's topic %q", s.Source.Topic)
+	}
+	if src := &s.Source; src.Order != "" && src.OrderWait >= s.Freshness.Target && s.Freshness.Target > 0 {
+		r.fault(src.orderPos, "order-wait", "shorten the wait, or give the freshness a longer target", "source.time.order waits %v, which leaves nothing of the freshness target of %v", src.OrderWait, s.Freshness.Target)
+	}
 	infers := 0
 	for i, st := range s.Steps {
 		switch st := st.(type) {
@@ -229,12 +147,7 @@ func (r *reader) checkRoute(s *Spec, st *Route) {
 		}
 		for j, t := range c.To {
 			to[t] = true
-			switch t {
-			case s.Source.Topic:
-				r.fault(c.toPos[j], "loop", "choose another topic", "route leads back to the source topic %q", t)
-			case s.DeadLetters(), s.StateTopic():
-				r.fault(c.toPos[j], "reserved-topic", "choose another topic", "the topic %q belongs to the pipeline itself", t)
-			}
+			r.checkTarget(s, t, c.toPos[j])
 		}
 	}
 	names := make([]string, 0, len(to))
@@ -248,14 +161,18 @@ func (r *reader) checkRoute(s *Spec, st *Route) {
 	}
 }
 
-// timeRule is the source's event time: the contract's, with what the file overrides.
-func (s *Source) timeRule(c *contract.Contract) contract.TimeRule {
-	t := c.Time
-	if s.TimeField != "" {
-		t.Field = s.TimeField
+// checkTarget refuses topics that results cannot go to.
+func (r *reader) checkTarget(s *Spec, topic string, at Pos) {
+	switch shuffles := s.Name + "-by-"; {
+	case topic == s.Source.Topic:
+		r.fault(at, "loop", "choose another topic", "route leads back to the source topic %q", topic)
+	case s.Labels != nil && topic == s.Labels.Topic:
+		r.fault(at, "loop", "choose another topic", "route leads back to the labels' topic %q", topic)
+	case slices.ContainsFunc(s.Tables, func(t Table) bool { return t.Topic == topic }):
+		r.fault(at, "loop", "choose another topic", "route leads back to the table's topic %q", topic)
+	case topic == s.DeadLetters(), topic == s.StateTopic():
+		r.fault(at, "reserved-topic", "choose another topic", "the topic %q belongs to the pipeline itself", topic)
+	case strings.HasPrefix(topic, shuffles):
+		r.fault(at, "reserved-topic", "choose another topic", "topics that begin with %q belong to the pipeline itself", shuffles)
 	}
-	if s.Lateness != 0 {
-		t.Lateness = s.Lateness
-	}
-	return t
 }

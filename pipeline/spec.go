@@ -55,6 +55,7 @@ type Source struct {
 	// MaxBytes is the greatest payload; a larger one is a dead letter.
 	MaxBytes int
 
+	latenessSet                                        bool // the file says Lateness, be it 0
 	pos, contractPos, idPos, keyPos, timePos, orderPos Pos
 }
 
@@ -69,6 +70,9 @@ const (
 	// LateDrop drops and counts them.
 	LateDrop
 )
+
+// String returns the policy as it is written in pipelines.
+func (l LatePolicy) String() string { return lateWords[l] }
 
 // Labels says where labels come from: values that become known after their event.
 // Every task that needs them reads all of them.
@@ -87,6 +91,7 @@ type Labels struct {
 	// Partitions is the number of partitions when the topic has to be made.
 	Partitions int
 
+	latenessSet                                             bool // the file says Lateness, be it 0
 	pos, contractPos, eventPos, keyPos, timePos, defaultPos Pos
 }
 
@@ -148,6 +153,9 @@ const (
 	// LookupDeadLetter makes a dead letter of the event.
 	LookupDeadLetter
 )
+
+// String returns the policy as it is written in pipelines.
+func (l LookupPolicy) String() string { return errorWords[l] }
 
 // Output configures a topic that results go to.
 type Output struct {

@@ -2,6 +2,7 @@ package pipeline
 
 import (
 	"fmt"
+	"math"
 	"regexp"
 	"slices"
 	"strconv"
@@ -16,7 +17,13 @@ import (
 // Pos is a place in a pipeline file, counted from 1.
 type Pos struct{ Line, Column int }
 
-func posOf(n *yaml.Node) Pos { return Pos{n.Line, n.Column} }
+// posOf is the place of a node; the zero Pos for one that is not there.
+func posOf(n *yaml.Node) Pos {
+	if n == nil {
+		return Pos{}
+	}
+	return Pos{n.Line, n.Column}
+}
 
 // reader walks YAML nodes and collects faults instead of stopping at the first.
 type reader struct {
@@ -73,8 +80,29 @@ func (r *reader) fields(n *yaml.Node, what string, known ...string) map[string]*
 	return m
 }
 
-// items returns the elements of a sequence.
+// object is fields for a mapping of the file. What it lacks is a fault.
+func (r *reader) object(n *yaml.Node, what string, o *object) map[string]*yaml.Node {
+	m := r.fields(n, what, o.names()...)
+	r.missing(n, m, what, o)
+	return m
+}
+
+func (r *reader) missing(n *yaml.Node, m map[string]*yaml.Node, what string, o *object) {
+	for _, k := range o.keys {
+		if k.needed != "" {
+			r.need(n, m, what, k.name, k.needed)
+		}
+	}
+}
+
+// unknownIn reports whether a mapping holds keys beside those that fields returned, which were reported.
+func unknownIn(n *yaml.Node, m map[string]*yaml.Node) bool { return len(n.Content) > 2*len(m) }
+
+// items returns the elements of a sequence; none where it is not there.
 func (r *reader) items(n *yaml.Node, what string) []*yaml.Node {
+	if n == nil {
+		return nil
+	}
 	if n.Kind != yaml.SequenceNode {
 		r.fault(posOf(n), "type", "write it as a list of `- item` lines or [a, b]", "%s must be a list, not %s", what, kindName(n))
 		return nil
@@ -115,10 +143,14 @@ func (r *reader) expand(n *yaml.Node, what string) (string, bool) {
 	return s, ok
 }
 
+// str reads a text; "" with a fault where there is none to read.
 func (r *reader) str(n *yaml.Node, what string) string {
 	s, ok := r.scalar(n, what, "a text")
-	if ok && s == "" {
-		r.fault(posOf(n), "empty", "", "%s is empty", what)
+	if !ok {
+		return ""
+	}
+	if s == "" {
+		r.fault(posOf(n), "empty", "", "%s is empty, and must not be", what)
 	}
 	return s
 }
@@ -126,7 +158,7 @@ func (r *reader) str(n *yaml.Node, what string) string {
 // name reads a text that is also used as (part of) a topic name.
 func (r *reader) name(n *yaml.Node, what string) string {
 	s := r.str(n, what)
-	if s != "" && !topicName.MatchString(s) {
+	if s != "" && !validTopic.MatchString(s) {
 		r.fault(posOf(n), "name", "use letters, digits, dots, dashes and underscores, at most 200, beginning with a letter or digit",
 			"%s %q is not a valid name", what, s)
 		return ""
@@ -134,7 +166,25 @@ func (r *reader) name(n *yaml.Node, what string) string {
 	return s
 }
 
-var topicName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,199}$`)
+// positive reads a duration that is longer than nothing; fallback where it is not there.
+func (r *reader) positive(n *yaml.Node, what, example string, fallback time.Duration) time.Duration {
+	if n == nil {
+		return fallback
+	}
+	d, ok := r.duration(n, what)
+	if ok && d <= 0 {
+		r.fault(posOf(n), "range", "write for example "+example, "%s must be longer than nothing", what)
+	}
+	return d
+}
+
+// notNegative reads a duration of 0s or longer; ok is false where there is none.
+func (r *reader) notNegative(n *yaml.Node, what, remedy string) (d time.Duration, ok bool) {
+	if d, ok = r.duration(n, what); ok && d < 0 {
+		r.fault(posOf(n), "range", remedy, "%s is negative", what)
+	}
+	return d, ok
+}
 
 // duration reads a duration; ok is false where there is none to judge.
 func (r *reader) duration(n *yaml.Node, what string) (d time.Duration, ok bool) {
@@ -160,7 +210,11 @@ func parseDuration(s string) (time.Duration, error) {
 	return time.ParseDuration(s)
 }
 
-func (r *reader) integer(n *yaml.Node, what string, lo, hi int) int {
+// integer reads a whole number within bounds; fallback where it is not there, and lo with a fault where it is wrong.
+func (r *reader) integer(n *yaml.Node, what string, lo, hi, fallback int) int {
+	if n == nil {
+		return fallback
+	}
 	s, ok := r.scalar(n, what, "a whole number")
 	if !ok {
 		return lo
@@ -177,16 +231,85 @@ func (r *reader) integer(n *yaml.Node, what string, lo, hi int) int {
 	return v
 }
 
-func (r *reader) number(n *yaml.Node, what string) float64 {
+// number reads a number; ok is false where there is none to judge.
+func (r *reader) number(n *yaml.Node, what string) (v float64, ok bool) {
 	s, ok := r.scalar(n, what, "a number")
 	if !ok {
-		return 0
+		return 0, false
 	}
 	v, err := strconv.ParseFloat(s, 64)
 	if err != nil {
 		r.fault(posOf(n), "type", "", "%s must be a number, not %q", what, s)
 	}
+	return v, err == nil
+}
+
+// truth reads true or false; false where it is not there.
+func (r *reader) truth(n *yaml.Node, what string) bool {
+	s, ok := r.scalar(n, what, "true or false")
+	if s = strings.ToLower(s); ok && s != "true" && s != "false" {
+		r.fault(posOf(n), "type", "", "%s must be true or false, not %q", what, s)
+	}
+	return s == "true"
+}
+
+// choice reads one of some words and returns its index; 0 where it is not there or wrong.
+func (r *reader) choice(n *yaml.Node, what string, words []string) int {
+	s, ok := r.scalar(n, what, alternatives(words))
+	i := slices.Index(words, s)
+	if ok && i < 0 {
+		remedy := ""
+		if spell.Nearest(s, words) != "" {
+			remedy = didYouMean(s, words)
+		}
+		r.fault(posOf(n), "choice", remedy, "%s must be %s, not %q", what, alternatives(words), s)
+	}
+	return max(i, 0)
+}
+
+// alternatives joins words as "a, b or c".
+func alternatives(words []string) string {
+	last := len(words) - 1
+	if last < 1 {
+		return strings.Join(words, "")
+	}
+	return strings.Join(words[:last], ", ") + " or " + words[last]
+}
+
+// bytes reads a number of bytes of at least lo; fallback where it is not there.
+func (r *reader) bytes(n *yaml.Node, what string, lo, fallback int64) int64 {
+	if n == nil {
+		return fallback
+	}
+	s, ok := r.scalar(n, what, "a number of bytes such as 512MiB")
+	if !ok {
+		return fallback
+	}
+	v, ok := parseBytes(s)
+	if !ok {
+		r.fault(posOf(n), "size", "write a whole number with KiB, MiB, GiB or TiB, or of bytes, such as 512MiB", "%s %q is not a number of bytes", what, s)
+		return fallback
+	}
+	if v < lo {
+		r.fault(posOf(n), "range", "write for example 512MiB", "%s must be at least %d bytes, not %d", what, lo, v)
+	}
 	return v
+}
+
+// parseBytes reads a whole number of bytes, KiB, MiB, GiB or TiB.
+func parseBytes(s string) (n int64, ok bool) {
+	unit := 0
+	for i, u := range []string{"KiB", "MiB", "GiB", "TiB"} {
+		if rest, found := strings.CutSuffix(s, u); found {
+			s, unit = strings.TrimRight(rest, " "), 10*(i+1)
+			break
+		}
+	}
+	n, err := strconv.ParseInt(s, 10, 64)
+	if err != nil || n < 0 || n > math.MaxInt64>>unit {
+		return 0, false
+	}
+	return n << unit, true
 }
 
 func deref(n *yaml.Node) *yaml.Node {
