@@ -52,6 +52,25 @@ func (c *Column) Reset(n int) {
 	}
 }
 
+// Copy makes the column's rows those of from, which has the same kind.
+func (c *Column) Copy(from *Column) {
+	switch c.Kind {
+	case Float:
+		c.Floats = append(c.Floats[:0], from.Floats...)
+	case Int, Time:
+		c.Ints = append(c.Ints[:0], from.Ints...)
+	case Bool:
+		c.Bools = append(c.Bools[:0], from.Bools...)
+	case String:
+		c.Strings = append(c.Strings[:0], from.Strings...)
+	}
+	c.Null = nil
+	if from.Null != nil {
+		c.null = append(c.null[:0], from.Null...)
+		c.Null = c.null
+	}
+}
+
 // Len returns the number of rows.
 func (c *Column) Len() int {
 	switch c.Kind {

@@ -18,12 +18,13 @@ import (
 // not needed any more and are trimmed. So a restart reads at most about twice
 // the state, and no commit ever carries the whole of it.
 //
-// The record, version 1: version byte, flags byte, the position behind the
-// batch's last event (uvarint), the fingerprint of the definitions (8 bytes),
+// The record, version 2: version byte, flags byte, the position behind the
+// batch's last event (uvarint), the length of the intake's state (uvarint) and the
+// state, the fingerprint of the definitions (8 bytes),
 // the number of window groups (uvarint), then for each group the length of its
 // change (uvarint) and the change, then for each group the same of its slice.
 const (
-	changeVersion  = 1
+	changeVersion  = 2
 	flagCycleBegin = 1 << 0
 	flagCycleEnd   = 1 << 1
 )
@@ -35,6 +36,7 @@ const cycleBytes = 4 << 20
 type changelog struct {
 	topic       string
 	partition   int
+	intake      intake
 	groups      []*windowsStep
 	fingerprint uint64
 
@@ -44,15 +46,16 @@ type changelog struct {
 	sinceCycle int64 // bytes written since the last cycle began
 	group      int   // the group whose keys the cycle is at
 	slices     [][]byte
+	inputs     []byte
 }
 
-func newChangelog(topic string, partition int, groups []*windowsStep, cycle int64) *changelog {
+func newChangelog(topic string, partition int, in intake, groups []*windowsStep, cycle int64) *changelog {
 	h := fnv.New64a()
 	for _, g := range groups {
 		h.Write(binary.BigEndian.AppendUint64(nil, g.windows.Fingerprint()))
 	}
 	return &changelog{
-		topic: topic, partition: partition, groups: groups, fingerprint: h.Sum64(),
+		topic: topic, partition: partition, intake: in, groups: groups, fingerprint: h.Sum64(),
 		cycleAt: -1, cycle: cycle, slices: make([][]byte, len(groups)),
 	}
 }
@@ -70,7 +73,9 @@ func (c *changelog) record(f *frame, next int64) {
 	if c.cycleAt < 0 && c.sinceCycle >= c.cycle {
 		flags |= flagCycleBegin
 		c.cycleAt, c.sinceCycle, c.group = c.next, 0, 0
-		c.groups[0].windows.BeginSnapshot()
+		if len(c.groups) > 0 {
+			c.groups[0].windows.BeginSnapshot()
+		}
 	}
 	if c.cycleAt >= 0 && c.slice(max(size, 512)) {
 		flags |= flagCycleEnd
@@ -80,6 +85,9 @@ func (c *changelog) record(f *frame, next int64) {
 	b := f.change[:0]
 	b = append(b, changeVersion, flags)
 	b = binary.AppendUvarint(b, uint64(next))
+	c.inputs = c.intake.appendState(c.inputs[:0])
+	b = binary.AppendUvarint(b, uint64(len(c.inputs)))
+	b = append(b, c.inputs...)
 	b = binary.BigEndian.AppendUint64(b, c.fingerprint)
 	b = binary.AppendUvarint(b, uint64(len(c.groups)))
 	for _, g := range c.groups {
@@ -132,7 +140,7 @@ func (c *changelog) restore(ctx context.Context, b *broker.Broker, start int64, 
 		}
 		for i := range batch.Records {
 			rec := &batch.Records[i]
-			if at, err = c.apply(rec, rec.Position == begin && begin > 0); err != nil {
+			if at, err = c.apply(rec, rec.Position == begin && begin > 0, rec.Position == end-1); err != nil {
 				batch.Release()
 				return records, fmt.Errorf("state topic %s, partition %d, position %d: %w", c.topic, c.partition, rec.Position, err)
 			}
@@ -150,7 +158,7 @@ func (c *changelog) restore(ctx context.Context, b *broker.Broker, start int64, 
 }
 
 // apply replays one record and returns the source position that it leads to.
-func (c *changelog) apply(rec *event.Record, first bool) (int64, error) {
+func (c *changelog) apply(rec *event.Record, first, last bool) (int64, error) {
 	b := rec.Value
 	if len(b) < 2 || b[0] != changeVersion {
 		return 0, errkind.New(errkind.Corrupt, "not a state record of a version known here")
@@ -161,6 +169,7 @@ func (c *changelog) apply(rec *event.Record, first bool) (int64, error) {
 	}
 	d := cursor{b: b[2:]}
 	next := d.uvarint()
+	inputs := d.bytes()
 	fingerprint := d.fixed64()
 	groups := d.uvarint()
 	if d.bad {
@@ -189,6 +198,11 @@ func (c *changelog) apply(rec *event.Record, first bool) (int64, error) {
 		}
 		if err := g.windows.ApplySnapshot(part); err != nil {
 			return 0, fmt.Errorf("apply a slice of the state: %w", err)
+		}
+	}
+	if last {
+		if err := c.intake.restore(inputs); err != nil {
+			return 0, err
 		}
 	}
 	c.sinceCycle += int64(len(rec.Value))

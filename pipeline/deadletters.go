@@ -2,7 +2,6 @@ package pipeline
 
 import (
 	"encoding/base64"
-	"slices"
 	"strconv"
 	"unicode/utf8"
 
@@ -12,24 +11,24 @@ import (
 // letters writes the events that could not be processed, one JSON object each,
 // for the pipeline's dead-letter topic. It belongs to one task.
 type letters struct {
-	topic     string // the source's
-	partition int
+	topic     string // where the events come from
 	maxRecord int
+	load      func(origin) (*event.Record, error) // an event at its place
 	id        *resultID
 	static    event.Headers
 	clock     clock
 	place     []byte
 }
 
-func newLetters(s *Spec, partition, maxRecord int) *letters {
+func newLetters(s *Spec, topic string, maxRecord int, load func(origin) (*event.Record, error)) *letters {
 	var h event.Headers
 	h = h.AppendString("ce_specversion", "1.0").
 		AppendString("ce_type", "io.freshet.dead-letter").
 		AppendString("ce_source", "/freshet/"+s.Name).
 		AppendString("content-type", "application/json")
 	return &letters{
-		topic: s.Source.Topic, partition: partition, maxRecord: maxRecord,
-		id: newResultID(s.Name, s.DeadLetters(), s.Source.Topic), static: h,
+		topic: topic, maxRecord: maxRecord, load: load,
+		id: newResultID(s.Name, s.DeadLetters(), topic), static: h,
 	}
 }
 
@@ -40,28 +39,38 @@ const (
 	letterRoom = 256
 )
 
-// write appends one record a letter to f.dead, in the order of the source.
-func (l *letters) write(f *frame) {
-	slices.SortStableFunc(f.letters, func(a, b letter) int { return int(a.record) - int(b.record) })
-	f.dead = f.dead[:0]
+// write appends to f.dead one record for each of the frame's letters that is
+// about a label, or an event; in the order of their topic.
+func (l *letters) write(f *frame, labels bool) error {
 	for i := range f.letters {
-		rec := &f.recs.Records[f.letters[i].record]
+		x := &f.letters[i]
+		if x.label != labels {
+			continue
+		}
+		if x.rec == nil {
+			var err error
+			if x.rec, err = l.load(x.from); err != nil {
+				return err
+			}
+		}
 		from := len(f.arena)
 		f.arena = append(f.arena, `{"id":"`...)
 		id := len(f.arena)
-		l.place = appendPlace(l.place[:0], l.partition, rec)
+		l.place = appendPlace(l.place[:0], x.partition, x.rec.Position)
 		f.arena = l.id.append(f.arena, l.place)
-		f.arena = l.body(f.arena, from, rec, &f.letters[i])
+		f.arena = l.body(f.arena, from, x)
 		f.dead = append(f.dead, event.Record{
 			ID:      f.arena[id : id+idLength : id+idLength],
 			Headers: l.static,
 			Value:   f.arena[from:len(f.arena):len(f.arena)],
 		})
 	}
+	return nil
 }
 
 // body writes a letter from behind its id; it began at b[from].
-func (l *letters) body(b []byte, from int, rec *event.Record, x *letter) []byte {
+func (l *letters) body(b []byte, from int, x *letter) []byte {
+	rec := x.rec
 	b = append(b, `","reason":`...)
 	b = appendString(b, x.reason)
 	b = append(b, `,"step":`...)
@@ -75,7 +84,7 @@ func (l *letters) body(b []byte, from int, rec *event.Record, x *letter) []byte 
 	b = append(b, `","origin":{"topic":`...)
 	b = appendString(b, l.topic)
 	b = append(b, `,"partition":`...)
-	b = strconv.AppendInt(b, int64(l.partition), 10)
+	b = strconv.AppendInt(b, int64(x.partition), 10)
 	b = append(b, `,"position":`...)
 	b = strconv.AppendInt(b, rec.Position, 10)
 	if len(rec.ID) > 0 {

@@ -13,16 +13,24 @@ import (
 	"github.com/freshet-io/freshet/inference"
 )
 
-// frame is a batch on its way through a task: the records as fetched, the rows
-// decoded from them, the columns computed, the model's answers, and at the end
-// the records to publish. Frames are reused, so that a steady stream allocates nothing.
+// frame is a batch on its way through a task: the rows that came in, the columns
+// computed, the model's answers, and at the end the records to publish. Frames
+// are reused, so that a steady stream allocates nothing.
 type frame struct {
-	recs    *broker.Batch
-	rows    contract.Rows
-	columns []*event.Column // by Plan.columns; those of the contract point into rows
-	own     []event.Column  // storage of the computed ones
-	letters []letter
-	skip    []bool // rows that became dead letters after decoding
+	rows contract.Rows
+	// recs are the records that the rows were decoded from; nil where rows of
+	// several inputs were merged, and origins then say where their events lie.
+	recs      *broker.Batch
+	origins   []origin
+	keys      []string // the stage's key of each row
+	labels    labelRows
+	columns   []*event.Column // by Plan.columns; those that came in point into rows
+	own       []event.Column  // storage of the computed ones
+	letters   []letter
+	skip      []bool // rows that became dead letters after decoding
+	consumed  int    // records read for it
+	next      int64  // the claim's position behind it
+	watermark int64  // every row with an earlier time is in this frame or one before, but for late ones
 
 	requests []*inference.Request // the first busy are in use
 	busy     int
@@ -32,20 +40,71 @@ type frame struct {
 	trim   int64  // after the commit, state records before this are not needed; 0 for none
 
 	arena       []byte
+	text        []byte           // of merged rows
 	route       []int            // of each row
 	predictions int              // rows that were routed
 	out         [][]event.Record // by output topic
+	moved       []event.Record   // to the next stage, by partition
 	dead        []event.Record
 	state       [1]event.Record
 }
 
-// letter is an event that could not be processed.
+// origin is where the event of a merged row lies on the source topic.
+type origin struct {
+	partition int32
+	position  int64
+	trace     event.Headers // traceparent and tracestate, where it has them
+}
+
+// labelRows are the labels of a frame, as windows take them.
+type labelRows struct {
+	feature.Labels
+	columns []event.Column
+}
+
+// letter is an event that could not be processed. Without rec, it is the one at from.
 type letter struct {
-	record   int32
-	reason   string
-	step     string
-	attempts int
-	err      error
+	rec       *event.Record
+	from      origin
+	partition int
+	label     bool // it is a label, not an event
+	reason    string
+	step      string
+	attempts  int
+	err       error
+}
+
+// refuse makes a dead letter of a row.
+func (f *frame) refuse(row int, partition int, reason, step string, attempts int, err error) {
+	f.skip[row] = true
+	l := letter{partition: partition, reason: reason, step: step, attempts: attempts, err: err}
+	if f.recs != nil {
+		l.rec = &f.recs.Records[f.rows.Index[row]]
+	} else {
+		l.from = f.origins[row]
+		l.partition = int(l.from.partition)
+	}
+	f.letters = append(f.letters, l)
+}
+
+// place is where the event of a row lies, with the headers that its result takes over.
+func (f *frame) place(row, partition int) (int, int64, event.Headers) {
+	if f.recs != nil {
+		rec := &f.recs.Records[f.rows.Index[row]]
+		return partition, rec.Position, rec.Headers
+	}
+	o := &f.origins[row]
+	return int(o.partition), o.position, o.trace
+}
+
+// reset makes the frame ready for another intake.
+func (f *frame) reset() {
+	f.recs, f.consumed = nil, 0
+	f.letters = f.letters[:0]
+	f.rows.N = 0
+	f.origins = f.origins[:0]
+	f.text = f.text[:0]
+	f.labels.Before, f.labels.IDs, f.labels.Times = f.labels.Before[:0], f.labels.IDs[:0], f.labels.Times[:0]
 }
 
 // frameStep computes columns of a frame. It belongs to one task.
@@ -63,10 +122,10 @@ func (p *Plan) newFrame() *frame {
 	return f
 }
 
-// bind points the contract's columns at the rows just decoded.
-func (p *Plan) bind(f *frame) {
-	for i, d := range p.decode {
-		f.columns[d.column] = &f.rows.Columns[i]
+// bind points the columns that came in at the rows.
+func (st *stagePlan) bind(p *Plan, f *frame) {
+	for i, c := range st.inputs {
+		f.columns[c] = &f.rows.Columns[i]
 	}
 	for i, c := range p.columns {
 		if c.name == timeName && c.kind == event.Time {
@@ -81,51 +140,79 @@ func (p *Plan) bind(f *frame) {
 	f.fallback = f.fallback[:0]
 }
 
-// windowsStep keeps the windows of one key.
+// windowsStep keeps windows of one key.
 type windowsStep struct {
 	plan    *windowsPlan
-	windows *feature.Windows
-	sources []int        // columns that feed the windows, by Windows.Fields
-	kinds   []event.Kind // what the windows want of them
-	fields  []*event.Column
-	numbers []event.Column // integer columns as the floats that windows take
+	windows feature.Aggregator
+	sources []int // columns that feed the windows, by Aggregator.Fields
+	labels  []int // fields of the stage's labels that feed them, by Aggregator.LabelFields
+	batch   feature.Batch
 	out     []*event.Column
 	delta   []byte
 }
 
 func newWindowsStep(p *Plan, g *windowsPlan) (*windowsStep, error) {
-	w, err := feature.NewWindows(feature.Config{Windows: g.windows, Retain: p.Spec.Source.timeRule(p.Contract).Lateness})
+	w, err := feature.New(g.config)
 	if err != nil {
 		return nil, err
 	}
 	s := &windowsStep{plan: g, windows: w, out: make([]*event.Column, len(g.out))}
 	for _, f := range w.Fields() {
 		s.sources = append(s.sources, slices.IndexFunc(p.columns, func(c columnDef) bool { return c.name == f.Name }))
-		s.kinds = append(s.kinds, f.Kind)
 	}
-	s.fields = make([]*event.Column, len(s.sources))
-	s.numbers = make([]event.Column, len(s.sources))
+	s.batch.Fields = make([]*event.Column, len(s.sources))
+	s.batch.Labels.Fields = make([]*event.Column, len(w.LabelFields()))
 	return s, nil
 }
 
 func (s *windowsStep) run(f *frame) int {
+	b := &s.batch
+	b.N, b.Keys, b.Times, b.IDs = f.rows.N, f.keys, f.rows.Time, f.rows.ID
 	for i, c := range s.sources {
-		s.fields[i] = f.columns[c]
-		if s.kinds[i] == event.Float && f.columns[c].Kind == event.Int {
-			n := &s.numbers[i]
-			n.Kind = event.Float
-			n.Reset(f.rows.N)
-			for r, v := range f.columns[c].Ints {
-				n.Floats[r] = float64(v)
-			}
-			n.Null = f.columns[c].Null
-			s.fields[i] = n
+		b.Fields[i] = f.columns[c]
+	}
+	if s.plan.config.Labels != feature.NoLabels {
+		b.Labels.Before, b.Labels.IDs, b.Labels.Times = f.labels.Before, f.labels.IDs, f.labels.Times
+		for i, c := range s.labels {
+			b.Labels.Fields[i] = &f.labels.columns[c]
 		}
 	}
 	for i, c := range s.plan.out {
 		s.out[i] = f.columns[c]
 	}
-	s.delta = s.windows.Update(&feature.Batch{N: f.rows.N, Keys: f.rows.Key, Times: f.rows.Time, Fields: s.fields}, s.out, s.delta[:0])
+	s.delta = s.windows.Update(b, s.out, s.delta[:0])
+	for i, d := range s.plan.defaults {
+		if c := s.out[i]; d != nil && c.Null != nil {
+			for row, null := range c.Null {
+				if null {
+					d.set(c, row)
+				}
+			}
+		}
+	}
+	return 0
+}
+
+// maskStep keeps the values of the rows for which a condition holds.
+type maskStep struct{ plan *maskPlan }
+
+func (s *maskStep) run(f *frame) int {
+	cond, out := f.columns[s.plan.cond], f.columns[s.plan.out]
+	out.Reset(f.rows.N)
+	var from *event.Column
+	if s.plan.field >= 0 {
+		from = f.columns[s.plan.field]
+		out.Copy(from)
+	} else {
+		for row := range out.Ints {
+			out.Ints[row] = 1
+		}
+	}
+	for row := range f.rows.N {
+		if cond.IsNull(row) || !cond.Bools[row] {
+			out.SetNull(row)
+		}
+	}
 	return 0
 }
 
@@ -208,7 +295,11 @@ func (l *Literal) set(c *event.Column, row int) {
 	c.Null[row] = false
 	switch l.Kind {
 	case event.Float:
-		c.Floats[row] = l.Float
+		if c.Kind == event.Int {
+			c.Ints[row] = int64(l.Float)
+		} else {
+			c.Floats[row] = l.Float
+		}
 	case event.Bool:
 		c.Bools[row] = l.Bool
 	case event.String:

@@ -4,8 +4,6 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"strconv"
-
-	"github.com/freshet-io/freshet/event"
 )
 
 // idLength is the length of a result's id in bytes of text.
@@ -36,16 +34,16 @@ func (r *resultID) append(dst []byte, source []byte) []byte {
 
 // appendSource writes the identity of an event: its own id, or, where it has
 // none, its place on the topic.
-func appendSource(dst []byte, id string, partition int, rec *event.Record) []byte {
+func appendSource(dst []byte, id string, partition int, position int64) []byte {
 	if id != "" {
 		return append(dst, id...)
 	}
-	return appendPlace(dst, partition, rec)
+	return appendPlace(dst, partition, position)
 }
 
-func appendPlace(dst []byte, partition int, rec *event.Record) []byte {
+func appendPlace(dst []byte, partition int, position int64) []byte {
 	dst = append(dst, '@')
 	dst = strconv.AppendInt(dst, int64(partition), 10)
 	dst = append(dst, '/')
-	return strconv.AppendInt(dst, rec.Position, 10)
+	return strconv.AppendInt(dst, position, 10)
 }

@@ -19,10 +19,12 @@ type scorer struct {
 	target   time.Duration
 	fallback *exprStep
 	rule     event.Column
+
+	partition int
 }
 
-func newScorer(p *Plan, m *inference.Model) *scorer {
-	s := &scorer{plan: p.infer, columns: p.columns, model: m, meta: m.Metadata(), target: p.Spec.Freshness.Target}
+func newScorer(p *Plan, m *inference.Model, partition int) *scorer {
+	s := &scorer{partition: partition, plan: p.infer, columns: p.columns, model: m, meta: m.Metadata(), target: p.Spec.Freshness.Target}
 	if fb := p.infer.fallback; fb != nil {
 		s.fallback = newExprStep(fb)
 		s.fallback.out = &s.rule
@@ -199,9 +201,8 @@ func (s *scorer) collect(f *frame) (failed int) {
 				continue
 			}
 			if s.rule.IsNull(i) {
-				f.skip[i] = true
-				f.letters = append(f.letters, letter{f.rows.Index[i], "inference", "infer", 1,
-					errkind.New(errkind.Permanent, "the model failed, and its fallback has no value for this event")})
+				f.refuse(i, s.partition, "inference", "infer", 1,
+					errkind.New(errkind.Permanent, "the model failed, and its fallback has no value for this event"))
 				continue
 			}
 			switch s.rule.Kind {
@@ -218,8 +219,7 @@ func (s *scorer) collect(f *frame) (failed int) {
 // refuse takes a row that the model did not score.
 func (s *scorer) refuse(f *frame, row, attempts int, err error) {
 	if s.fallback == nil {
-		f.skip[row] = true
-		f.letters = append(f.letters, letter{f.rows.Index[row], "inference", "infer", attempts, err})
+		f.refuse(row, s.partition, "inference", "infer", attempts, err)
 		return
 	}
 	for len(f.fallback) < f.rows.N {

@@ -11,6 +11,7 @@ import (
 
 	"github.com/freshet-io/freshet/broker"
 	"github.com/freshet-io/freshet/errkind"
+	"github.com/freshet-io/freshet/event"
 	"github.com/freshet-io/freshet/inference"
 )
 
@@ -35,7 +36,10 @@ type Pipeline struct {
 	topics []string
 	// partitions is the number of the source's partitions, set when Run begins.
 	partitions int
-	ready      atomic.Bool
+	// labelPartitions is the number of the labels' partitions.
+	labelPartitions int
+	ready           atomic.Bool
+	progress        progress
 	// frameEvents is fetchMax and cycle is cycleBytes, smaller in tests.
 	frameEvents int
 	cycle       int64
@@ -57,7 +61,7 @@ func New(plan *Plan, d Deps) (*Pipeline, error) {
 		p.log = slog.New(slog.DiscardHandler)
 	}
 	p.counters.reasons = map[string]uint64{}
-	p.counters.keys, p.counters.bytes = map[int]int64{}, map[int]int64{}
+	p.counters.keys, p.counters.bytes = map[[2]int]int64{}, map[[2]int]int64{}
 	p.counters.routes = make([]atomic.Uint64, len(plan.routes))
 	if plan.infer != nil {
 		cfg := inference.Config{MaxBatch: plan.infer.spec.MaxBatch}
@@ -99,14 +103,24 @@ func (p *Pipeline) Run(ctx context.Context, o RunOptions) (err error) {
 	if err := p.ensureTopics(ctx); err != nil {
 		return err
 	}
-	spec := p.plan.Spec
-	consumer, err := p.broker.Subscribe(ctx, broker.Subscription{Topic: spec.Source.Topic, Group: spec.Group()})
-	if err != nil {
-		return fmt.Errorf("subscribe to %s: %w", spec.Source.Topic, err)
+	var consumers []broker.Consumer
+	defer func() {
+		for _, c := range consumers {
+			if cerr := c.Close(); cerr != nil && err == nil {
+				err = cerr
+			}
+		}
+	}()
+	for _, st := range p.plan.stages {
+		c, err := p.broker.Subscribe(ctx, broker.Subscription{Topic: st.topic, Group: p.plan.Spec.Group()})
+		if err != nil {
+			return fmt.Errorf("subscribe to %s: %w", st.topic, err)
+		}
+		consumers = append(consumers, c)
 	}
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
-	var tasks sync.WaitGroup
+	var tasks, claimers sync.WaitGroup
 	if o.UntilIdle {
 		tasks.Go(func() {
 			if err := p.awaitIdle(ctx); err != nil {
@@ -115,25 +129,29 @@ func (p *Pipeline) Run(ctx context.Context, o RunOptions) (err error) {
 		})
 	}
 	p.ready.Store(true)
-	err = p.claims(ctx, consumer, &tasks, stop)
-	p.ready.Store(false)
-	stop(err)
-	tasks.Wait()
-	if cerr := consumer.Close(); cerr != nil && err == nil {
-		err = cerr
+	for i, st := range p.plan.stages {
+		claimers.Go(func() {
+			if err := p.claims(ctx, st, consumers[i], &tasks, stop); err != nil {
+				stop(err)
+			}
+		})
 	}
+	<-ctx.Done()
+	claimers.Wait()
+	p.ready.Store(false)
+	tasks.Wait()
 	// The cause is what ended the run first; the caller's own cancellation is no error.
 	if cause := context.Cause(ctx); cause != nil && !errors.Is(cause, context.Canceled) && !errors.Is(cause, errIdle) {
-		return cause
+		return quiet(cause)
 	}
-	return quiet(err)
+	return nil
 }
 
 // errIdle ends a run whose source has nothing left.
 var errIdle = errors.New("idle")
 
 // claims starts a task for each partition that the group hands over.
-func (p *Pipeline) claims(ctx context.Context, consumer broker.Consumer, tasks *sync.WaitGroup, stop context.CancelCauseFunc) error {
+func (p *Pipeline) claims(ctx context.Context, st *stagePlan, consumer broker.Consumer, tasks *sync.WaitGroup, stop context.CancelCauseFunc) error {
 	for {
 		claim, err := consumer.Claim(ctx)
 		if err != nil {
@@ -142,7 +160,7 @@ func (p *Pipeline) claims(ctx context.Context, consumer broker.Consumer, tasks *
 			}
 			return fmt.Errorf("claim a partition: %w", err)
 		}
-		t, err := p.newTask(claim)
+		t, err := p.newTask(st, claim)
 		if err != nil {
 			return err
 		}
@@ -180,17 +198,61 @@ func (p *Pipeline) ensureTopics(ctx context.Context) error {
 	if _, err := p.ensure(ctx, broker.TopicConfig{Name: spec.DeadLetters(), Partitions: 1}); err != nil {
 		return err
 	}
-	for _, s := range p.plan.front {
-		if _, ok := s.(*windowsPlan); ok {
-			st, err := p.ensure(ctx, broker.TopicConfig{Name: spec.StateTopic(), Partitions: p.partitions})
-			if err == nil && len(st.Partitions) != p.partitions {
-				err = errkind.Errorf(errkind.Config, "the source %s has %d partitions and the state topic %s has %d: delete the state topic to begin with empty windows",
-					spec.Source.Topic, p.partitions, spec.StateTopic(), len(st.Partitions))
-			}
+	if l := spec.Labels; l != nil {
+		t, err := p.ensure(ctx, broker.TopicConfig{Name: l.Topic, Partitions: l.Partitions, DedupWindow: DedupWindow})
+		if err != nil {
 			return err
+		}
+		p.labelPartitions = len(t.Partitions)
+	}
+	for _, st := range p.plan.stages {
+		if st.index > 0 {
+			if err := p.ensureEqual(ctx, st.topic, "the topic between two stages"); err != nil {
+				return err
+			}
+		}
+		if p.keepsState(st) {
+			if err := p.ensureEqual(ctx, st.state, "the state topic"); err != nil {
+				return err
+			}
 		}
 	}
 	return nil
+}
+
+// ensureEqual makes an internal topic, which has the source's partitions.
+func (p *Pipeline) ensureEqual(ctx context.Context, topic, what string) error {
+	t, err := p.ensure(ctx, broker.TopicConfig{Name: topic, Partitions: p.partitions})
+	if err == nil && len(t.Partitions) != p.partitions {
+		err = errkind.Errorf(errkind.Config, "the source %s has %d partitions and %s %s has %d: delete the pipeline's internal topics to begin with empty windows",
+			p.plan.Spec.Source.Topic, p.partitions, what, topic, len(t.Partitions))
+	}
+	return err
+}
+
+// eventAt reads an event again, for its dead letter. Where it is gone from the
+// source only its place is known.
+func (p *Pipeline) eventAt(o origin) (*event.Record, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), commitTimeout)
+	defer cancel()
+	r, err := p.broker.Read(ctx, p.plan.Spec.Source.Topic, int(o.partition), o.position)
+	if err != nil {
+		return nil, fmt.Errorf("read an event again for its dead letter: %w", err)
+	}
+	defer r.Close()
+	t, err := p.broker.Describe(ctx, p.plan.Spec.Source.Topic, "")
+	if err != nil {
+		return nil, fmt.Errorf("read an event again for its dead letter: %w", err)
+	}
+	if part := t.Partitions[o.partition]; o.position < part.Start || o.position >= part.End {
+		return &event.Record{Position: o.position}, nil
+	}
+	batch, err := r.Fetch(ctx, 1)
+	if err != nil {
+		return nil, fmt.Errorf("read an event again for its dead letter: %w", err)
+	}
+	defer batch.Release()
+	return cloneRecord(&batch.Records[0]), nil
 }
 
 // ensure makes a topic unless it is there, with whatever partitions it has.
@@ -216,16 +278,18 @@ func (p *Pipeline) awaitIdle(ctx context.Context) error {
 	tick := time.NewTicker(idlePoll)
 	defer tick.Stop()
 	for {
-		t, err := p.broker.Describe(ctx, spec.Source.Topic, spec.Group())
-		if err != nil {
-			if ctx.Err() != nil {
-				return nil
-			}
-			return fmt.Errorf("look whether the source is idle: %w", err)
-		}
 		idle := true
-		for _, part := range t.Partitions {
-			idle = idle && max(part.Committed, part.Start) >= part.End
+		for _, st := range p.plan.stages {
+			t, err := p.broker.Describe(ctx, st.topic, spec.Group())
+			if err != nil {
+				if ctx.Err() != nil {
+					return nil
+				}
+				return fmt.Errorf("look whether the source is idle: %w", err)
+			}
+			for _, part := range t.Partitions {
+				idle = idle && max(part.Committed, part.Start) >= part.End
+			}
 		}
 		if idle {
 			return errIdle

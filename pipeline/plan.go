@@ -24,11 +24,16 @@ type Plan struct {
 	Contract *contract.Contract
 	Model    inference.Driver // nil where there is no infer step
 
+	// LabelContract is that of Spec.Labels; nil without.
+	LabelContract *contract.Contract
+
 	columns []columnDef
 	decode  []decodedField // contract fields that are extracted, in decoder order
-	front   []planStep     // before the model
+	series  *seriesPlan    // nil without a resample step
+	order   int            // the column of Source.Order; -1 without
+	stages  []*stagePlan   // before the model
 	infer   *inferPlan
-	back    []planStep // after the model
+	back    []planStep // after the model, in the last stage
 	routes  []routePlan
 	results []int // columns that a result shows as features, in order
 }
@@ -44,12 +49,18 @@ type decodedField struct {
 	column int
 }
 
-// planStep is one computation over the frame's columns.
-type planStep interface{}
+// planStep is one computation over the frame's columns, some of which it reads and some it makes.
+type planStep interface {
+	reads() []int
+	writes() []int
+}
 
+// windowsPlan is windows of one key that share state.
 type windowsPlan struct {
-	windows []feature.Window
-	out     []int
+	config   feature.Config
+	fields   []int // of each window, its field's column; -1 without, or a label's
+	out      []int
+	defaults []*Literal
 }
 
 type exprPlan struct {
@@ -59,11 +70,39 @@ type exprPlan struct {
 	what    string
 }
 
+// maskPlan makes a column of the values of those rows for which a condition holds.
+type maskPlan struct {
+	cond  int
+	field int // -1: the column holds 1 where the condition does
+	out   int
+}
+
 type lookupPlan struct {
 	table    *feature.Table
 	key      int
 	out      []int
 	defaults []*Literal
+}
+
+func (g *windowsPlan) reads() (cs []int) {
+	for _, c := range g.fields {
+		if c >= 0 {
+			cs = append(cs, c)
+		}
+	}
+	return cs
+}
+func (g *windowsPlan) writes() []int { return g.out }
+func (x *exprPlan) reads() []int     { return x.vars }
+func (x *exprPlan) writes() []int    { return []int{x.out} }
+func (l *lookupPlan) reads() []int   { return []int{l.key} }
+func (l *lookupPlan) writes() []int  { return l.out }
+func (m *maskPlan) writes() []int    { return []int{m.out} }
+func (m *maskPlan) reads() []int {
+	if m.field < 0 {
+		return []int{m.cond}
+	}
+	return []int{m.cond, m.field}
 }
 
 type inferPlan struct {
@@ -128,11 +167,12 @@ func (s *Spec) topics() (ts []string) {
 func MakePlan(s *Spec, open ModelOpener) (*Plan, []Fault) {
 	p := &planner{
 		reader: reader{file: s.File, env: os.LookupEnv},
-		plan:   &Plan{Spec: s}, spec: s, open: open,
+		plan:   &Plan{Spec: s, order: -1}, spec: s, open: open,
 		tables: map[string]*loadedTable{}, later: map[string]Pos{},
 	}
 	p.contract()
 	if p.plan.Contract != nil {
+		p.labels()
 		p.loadTables()
 		p.steps()
 		p.tryWindows()
@@ -155,6 +195,7 @@ type planner struct {
 	tables map[string]*loadedTable
 	later  map[string]Pos // features not computed yet at this point
 	scored bool           // past the infer step
+	front  []planStep     // before the model
 }
 
 func (p *planner) contract() {
@@ -274,8 +315,13 @@ func (p *planner) steps() {
 			}
 		}
 	}
+	if o := p.spec.Source.Order; o != "" {
+		p.plan.order = p.find(o, p.spec.Source.orderPos, "source.time.order")
+	}
 	for _, st := range p.spec.Steps {
 		switch st := st.(type) {
+		case *Resample:
+			p.resampleStep(st)
 		case *Features:
 			p.featureStep(st)
 		case *Infer:
@@ -287,14 +333,19 @@ func (p *planner) steps() {
 			p.routeStep(st)
 		}
 	}
+	if len(p.faults) == 0 {
+		p.stages(p.front)
+	}
 }
 
 // tryWindows makes every group of windows once, to learn whether it can be.
 func (p *planner) tryWindows() {
-	for _, st := range p.plan.front {
-		if g, ok := st.(*windowsPlan); ok && len(p.faults) == 0 {
-			if _, err := newWindowsStep(p.plan, g); err != nil {
-				p.fault(p.plan.columns[g.out[0]].pos, "window", "", "%v", err)
+	for _, st := range p.plan.stages {
+		for _, s := range st.steps {
+			if g, ok := s.(*windowsPlan); ok && len(p.faults) == 0 {
+				if _, err := newWindowsStep(p.plan, g); err != nil {
+					p.fault(p.plan.columns[g.out[0]].pos, "window", "", "%v", err)
+				}
 			}
 		}
 	}
@@ -315,10 +366,14 @@ func (p *planner) find(name string, pos Pos, what string) int {
 	if name == timeName {
 		return p.add(timeName, event.Time, pos)
 	}
-	if f, ok := p.plan.Contract.Field(name); ok {
+	if f, ok := p.plan.Contract.Field(name); ok && p.plan.series == nil {
 		i := p.add(name, f.Kind, pos)
 		p.plan.decode = append(p.plan.decode, decodedField{name, i})
 		return i
+	}
+	if _, ok := p.plan.Contract.Field(name); ok {
+		p.fault(pos, "not-in-series", fmt.Sprintf("add `%s: last` to the resample step's fields", name), "%s: %q is a field of the readings, and behind resample there are only the series' fields", what, name)
+		return -1
 	}
 	if at, ok := p.later[name]; ok {
 		if _, lookup := p.lookupOf(name); lookup {
@@ -347,7 +402,10 @@ func (p *planner) lookupOf(name string) (*LookupFeature, bool) {
 
 // known are all names that may be used at this point, sorted.
 func (p *planner) known() []string {
-	names := fieldNames(p.plan.Contract)
+	var names []string
+	if p.plan.series == nil {
+		names = fieldNames(p.plan.Contract)
+	}
 	for _, c := range p.plan.columns {
 		names = append(names, c.name)
 	}
@@ -360,8 +418,10 @@ func (p *planner) program(e *Expr, what string, want ...event.Kind) *exprPlan {
 		return nil
 	}
 	var vars []expr.Var
-	for _, f := range p.plan.Contract.Fields() {
-		vars = append(vars, expr.Var{Name: f.Path, Kind: f.Kind})
+	if p.plan.series == nil {
+		for _, f := range p.plan.Contract.Fields() {
+			vars = append(vars, expr.Var{Name: f.Path, Kind: f.Kind})
+		}
 	}
 	for _, c := range p.plan.columns {
 		if !slices.ContainsFunc(vars, func(v expr.Var) bool { return v.Name == c.name }) {
@@ -394,7 +454,7 @@ func (p *planner) step(s planStep) {
 	if p.scored {
 		p.plan.back = append(p.plan.back, s)
 	} else {
-		p.plan.front = append(p.plan.front, s)
+		p.front = append(p.front, s)
 	}
 }
 

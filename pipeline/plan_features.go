@@ -2,23 +2,20 @@ package pipeline
 
 import (
 	"fmt"
+	"math"
 	"regexp"
-	"slices"
 
 	"github.com/freshet-io/freshet/event"
 	"github.com/freshet-io/freshet/feature"
 )
 
-// featureStep plans the features of a step in their order. Windows that follow
-// each other share one state and one pass over the rows, as long as none of
-// them aggregates what another feature of the step computes first.
+// featureStep plans the features of a step in their order.
 func (p *planner) featureStep(st *Features) {
-	var open *windowsPlan // the group that more windows may join
 	for i := range st.Items {
 		it := &st.Items[i]
 		switch {
 		case it.Window != nil:
-			open = p.windowFeature(it, open)
+			p.windowFeature(it)
 		case it.Expr != nil:
 			x := p.program(it.Expr, "feature "+it.Name)
 			kind := event.Float
@@ -38,70 +35,126 @@ func (p *planner) featureStep(st *Features) {
 	}
 }
 
-func (p *planner) windowFeature(it *FeatureItem, group *windowsPlan) *windowsPlan {
+func (p *planner) windowFeature(it *FeatureItem) {
 	w, what := it.Window, "feature "+it.Name
 	if p.scored {
 		p.fault(it.pos, "window-after-infer", "move it to a features step before infer", "%s is a window, and windows are computed before the model", what)
 	}
-	switch {
-	case p.key == "":
-		p.fault(it.pos, "no-key", "add `key: FIELD` to source, or a key to the contract", "%s needs a key, and the source has none", what)
-	case w.By != "" && w.By != p.key:
-		if _, ok := p.plan.Contract.Field(w.By); !ok {
-			p.fault(w.byPos, "unknown-field", didYouMean(w.By, fieldNames(p.plan.Contract)), "%s.by: there is no field %q", what, w.By)
-		} else {
-			p.fault(w.byPos, "other-key", "use the source's key, or make a second pipeline whose source has this key", "%s is by %q, but the source's key is %q", what, w.By, p.key)
-		}
+	wp := &windowPlan{
+		by: w.By, field: -1, unlabelled: math.NaN(), def: w.Default,
+		window: feature.Window{
+			Name: it.Name, Aggregate: w.Aggregate, Shape: w.Shape, Field: w.Field, Kind: event.Float,
+			Over: w.Over, Delay: w.Delay, Panes: w.Panes, Q: w.Q, Sketch: w.Sketch,
+		},
 	}
-	fw := feature.Window{Name: it.Name, Aggregate: w.Aggregate, Field: w.Field, Over: w.Over, Kind: event.Float}
-	column := -1
-	if w.Field != "" {
-		if column = p.find(w.Field, w.fieldPos, what); column >= 0 {
-			kind := p.plan.columns[column].kind
-			anyKind := w.Aggregate == feature.Last || w.Aggregate == feature.Distinct
-			switch kind {
-			case event.Float, event.Int:
-				if anyKind {
-					fw.Kind = kind
-				}
-			case event.String:
-				fw.Kind = kind
-				if !anyKind {
-					p.fault(w.fieldPos, "field-type", "choose a numeric field, or last or distinct", "%s: %q is a %s, which has no %s", what, w.Field, kind, w.Aggregate)
-				}
-			default:
-				p.fault(w.fieldPos, "field-type", "choose a numeric field, or make a number of it with an expression", "%s: %q is a %s, which windows do not take", what, w.Field, kind)
+	p.windowKey(wp, it, what)
+	p.windowField(wp, it, what)
+	if w.Where != nil {
+		p.windowWhere(wp, it, what)
+	}
+	kind := wp.window.OutKind()
+	if d := w.Default; d != nil && !d.fits(kind) {
+		p.fault(d.pos, "field-type", fmt.Sprintf("write a %s", kind), "%s: the default is a %s, and the feature a %s", what, d.Kind, kind)
+	}
+	wp.out = p.add(it.Name, kind, it.pos)
+	p.plan.results = append(p.plan.results, wp.out)
+	p.step(wp)
+}
+
+// windowKey finds the key that a window goes by.
+func (p *planner) windowKey(wp *windowPlan, it *FeatureItem, what string) {
+	w := it.Window
+	if wp.by == "" {
+		wp.by = p.key
+	}
+	switch {
+	case wp.by == "":
+		p.fault(it.pos, "no-key", "add `key: FIELD` to source, a key to the contract, or `by: FIELD` to the window", "%s needs a key, and the source has none", what)
+	case wp.by != p.key:
+		if c := p.find(wp.by, w.byPos, what+".by"); c >= 0 {
+			if k := p.plan.columns[c].kind; k != event.String && k != event.Int {
+				p.fault(w.byPos, "field-type", "choose a text or an integer field", "%s.by: %q is a %s", what, wp.by, k)
 			}
 		}
 	}
-	if group == nil || column >= 0 && p.computedSince(column, group) {
-		group = &windowsPlan{}
-		p.step(group)
-	}
-	group.windows = append(group.windows, fw)
-	out := p.add(it.Name, windowKind(fw), it.pos)
-	group.out = append(group.out, out)
-	p.plan.results = append(p.plan.results, out)
-	return group
 }
 
-// windowKind is the kind of a window's result.
-func windowKind(w feature.Window) event.Kind {
+// windowField finds what a window aggregates: a column of the events, or a field of the labels.
+func (p *planner) windowField(wp *windowPlan, it *FeatureItem, what string) {
+	w := it.Window
+	if w.Field == "" {
+		return
+	}
+	var kind event.Kind
+	if f, ok := p.labelField(w.Field); ok {
+		kind = f.Kind
+		wp.window.Label = true
+		wp.unlabelled = p.unlabelled(w.Field)
+		l := p.spec.Labels
+		if l.Key != "" {
+			wp.byKey = true
+			if wp.by != l.Key {
+				p.fault(it.pos, "label-key", "write `by: "+l.Key+"`, or join the labels by event", "%s: %q is a field of the labels, which are joined by %q, and the window goes by %q", what, w.Field, l.Key, wp.by)
+			}
+		}
+		if !wp.window.Exact() {
+			p.fault(it.pos, "label-window", "write over: without panes", "%s: %q is a field of the labels, and those are aggregated in exact sliding windows only", what, w.Field)
+		}
+	} else {
+		if wp.field = p.find(w.Field, w.fieldPos, what); wp.field < 0 {
+			return
+		}
+		kind = p.plan.columns[wp.field].kind
+	}
 	switch w.Aggregate {
-	case feature.Count, feature.Distinct:
-		return event.Int
-	case feature.Last:
-		return w.Kind
+	case feature.Count, feature.Rate, feature.First, feature.Last, feature.Distinct, feature.SinceLast:
+		wp.window.Kind = kind
+		return
 	}
-	return event.Float
+	switch kind {
+	case event.Float, event.Int, event.Bool:
+	case event.String:
+		p.fault(w.fieldPos, "field-type", "choose a numeric field, or count, first, last or distinct", "%s: %q is a %s, which has no %s", what, w.Field, kind, w.Aggregate)
+	default:
+		p.fault(w.fieldPos, "field-type", "choose a numeric field, or make a number of it with an expression", "%s: %q is a %s, which windows do not take", what, w.Field, kind)
+	}
 }
 
-// computedSince reports whether a column is computed after the group's place.
-func (p *planner) computedSince(column int, g *windowsPlan) bool {
-	if slices.ContainsFunc(p.plan.decode, func(d decodedField) bool { return d.column == column }) {
+// windowWhere makes the window aggregate a column that has values only where the condition holds.
+func (p *planner) windowWhere(wp *windowPlan, it *FeatureItem, what string) {
+	w := it.Window
+	if wp.window.Label {
+		p.fault(w.Where.pos, "label-window", "take where out, or make the label say it", "%s: where looks at events, and %q is a field of the labels", what, w.Field)
+		return
+	}
+	x := p.program(w.Where, what+".where", event.Bool)
+	if x == nil {
+		return
+	}
+	x.out = p.add(it.Name+" where", event.Bool, w.Where.pos)
+	p.step(x)
+	m := &maskPlan{cond: x.out, field: wp.field}
+	kind := event.Int
+	if wp.field >= 0 {
+		kind = p.plan.columns[wp.field].kind
+	}
+	m.out = p.add(it.Name+" masked", kind, w.Where.pos)
+	p.step(m)
+	wp.field, wp.window.Field = m.out, p.plan.columns[m.out].name
+	if w.Field == "" {
+		wp.window.Kind = event.Int
+	}
+}
+
+// fits reports whether the literal can be a value of a column of the kind.
+func (l *Literal) fits(k event.Kind) bool {
+	switch k {
+	case event.Int:
+		return l.Kind == event.Float && l.Float == math.Trunc(l.Float)
+	case event.Time:
 		return false
 	}
-	return column >= g.out[0]
+	return l.Kind == k
 }
 
 func (p *planner) lookupFeature(it *FeatureItem) {

@@ -1,8 +1,6 @@
 package pipeline
 
 import (
-	"unsafe"
-
 	"github.com/freshet-io/freshet/errkind"
 	"github.com/freshet-io/freshet/event"
 )
@@ -94,8 +92,9 @@ func (r *results) write(f *frame) (predictions int) {
 		}
 		f.route[row] = r.choose(row)
 		rt := &r.plan.routes[f.route[row]]
-		rec := &f.recs.Records[f.rows.Index[row]]
-		r.source = appendSource(r.source[:0], f.rows.ID[row], r.partition, rec)
+		partition, position, trace := f.place(row, r.partition)
+		r.source = appendSource(r.source[:0], f.rows.ID[row], partition, position)
+		headers := r.headers(trace)
 		tail := [2]int{-1, -1}
 		for _, topic := range rt.to {
 			from := len(f.arena)
@@ -111,14 +110,13 @@ func (r *results) write(f *frame) (predictions int) {
 			}
 			out := event.Record{
 				ID:      f.arena[id : id+idLength : id+idLength],
-				Key:     unsafe.Slice(unsafe.StringData(f.rows.Key[row]), len(f.rows.Key[row])),
-				Headers: r.headers(rec),
+				Key:     keyBytes(f.rows.Key[row]),
+				Headers: headers,
 				Value:   f.arena[from:len(f.arena):len(f.arena)],
 			}
 			if r.maxRecord > 0 && out.Size() > r.maxRecord {
-				f.skip[row] = true
-				f.letters = append(f.letters, letter{f.rows.Index[row], "result_too_large", "route", 1,
-					errkind.Errorf(errkind.Invalid, "the result has %d bytes, and topic %q takes at most %d", out.Size(), r.plan.Spec.topics()[topic], r.maxRecord)})
+				f.refuse(row, r.partition, "result_too_large", "route", 1,
+					errkind.Errorf(errkind.Invalid, "the result has %d bytes, and topic %q takes at most %d", out.Size(), r.plan.Spec.topics()[topic], r.maxRecord))
 				break
 			}
 			f.out[topic] = append(f.out[topic], out)
@@ -140,13 +138,13 @@ func (r *results) choose(row int) int {
 }
 
 // headers are the CloudEvents attributes of a result, with the trace of its event.
-func (r *results) headers(rec *event.Record) event.Headers {
-	if len(rec.Headers) == 0 {
+func (r *results) headers(from event.Headers) event.Headers {
+	if len(from) == 0 {
 		return r.static
 	}
 	h := r.static
 	for _, name := range [...]string{"traceparent", "tracestate"} {
-		if v, ok := rec.Headers.Get(name); ok {
+		if v, ok := from.Get(name); ok {
 			h = h[:len(h):len(h)].Append(name, v)
 		}
 	}

@@ -16,6 +16,7 @@ type counters struct {
 	predictions   atomic.Uint64
 	failures      atomic.Uint64 // rows that the model did not score
 	fallbacks     atomic.Uint64
+	late          atomic.Uint64 // events later than allowed
 	exprFaults    atomic.Uint64
 	lookupMisses  atomic.Uint64
 	freshness     histogram.Histogram
@@ -26,8 +27,8 @@ type counters struct {
 
 	mu      sync.Mutex
 	reasons map[string]uint64
-	keys    map[int]int64 // by partition
-	bytes   map[int]int64
+	keys    map[[2]int]int64 // by stage and partition
+	bytes   map[[2]int]int64
 }
 
 func (c *counters) dead(ls []letter) {
@@ -41,10 +42,10 @@ func (c *counters) dead(ls []letter) {
 	}
 }
 
-func (c *counters) state(partition int, keys, bytes int64) {
+func (c *counters) state(task [2]int, keys, bytes int64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.keys[partition], c.bytes[partition] = keys, bytes
+	c.keys[task], c.bytes[task] = keys, bytes
 }
 
 // Stats is what a pipeline did since it began to run.
@@ -60,6 +61,8 @@ type Stats struct {
 	Failures, Fallbacks uint64
 	// ExpressionFaults counts values that an expression could not compute, LookupMisses keys that a table did not have.
 	ExpressionFaults, LookupMisses uint64
+	// Late counts events that came later than allowed, whatever became of them.
+	Late uint64
 	// Routes counts predictions by route.
 	Routes map[string]uint64
 	// Freshness is publication time minus event time, SinceArrival minus the
@@ -90,6 +93,7 @@ func (p *Pipeline) Stats() Stats {
 		Consumed: c.consumed.Load(), Predictions: c.predictions.Load(),
 		Failures: c.failures.Load(), Fallbacks: c.fallbacks.Load(),
 		ExpressionFaults: c.exprFaults.Load(), LookupMisses: c.lookupMisses.Load(),
+		Late:      c.late.Load(),
 		Freshness: c.freshness.Snapshot(), SinceArrival: c.sinceArrival.Snapshot(),
 		FeatureLookup: c.lookupSeconds.Snapshot(), BatchRows: c.batchRows.Snapshot(),
 		Routes: map[string]uint64{}, Flushes: map[string]uint64{},

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
@@ -23,66 +24,107 @@ const (
 	framesInFlight = 8
 )
 
-// task runs the plan on one claimed partition.
+// task runs one stage of the plan on one claimed partition.
 type task struct {
 	p     *Pipeline
+	stage *stagePlan
 	claim broker.Claim
 	log   *slog.Logger
 
-	decoder   *contract.Decoder
-	front     []frameStep
-	groups    []*windowsStep
-	changelog *changelog // nil where the plan has no windows
-	scorer    *scorer    // nil where it has no model
-	back      []frameStep
-	results   *results
-	letters   *letters
+	intake       intake
+	labelDecoder *contract.Decoder // nil where the stage has no labels
+	labelRule    contract.TimeRule
+	front        []frameStep
+	groups       []*windowsStep
+	changelog    *changelog // nil where the stage has no state
+	// Of the last stage.
+	scorer  *scorer // nil where there is no model
+	back    []frameStep
+	results *results
+	routed  []uint64 // rows by route
+	// Of the others.
+	shuffle    *shuffle
+	frameCount int
+
+	letters      *letters
+	labelLetters *letters // nil where the stage has no labels
 
 	free  chan *frame // to the front
 	full  chan *frame // from the front to the back
 	ready chan *frame // from the back to the committer
 
-	tx     broker.Tx
-	frames []*frame // of tx
-	routed []uint64 // rows by route
+	tx      broker.Tx
+	frames  []*frame // of tx
+	trimmed int64    // records of the stage's topic before this were given free
 }
 
-func (p *Pipeline) newTask(claim broker.Claim) (*task, error) {
+func (p *Pipeline) newTask(st *stagePlan, claim broker.Claim) (*task, error) {
 	t := &task{
-		p: p, claim: claim, log: p.log.With("partition", claim.Partition()),
+		p: p, stage: st, claim: claim, log: p.log.With("partition", claim.Partition()),
 		free: make(chan *frame, framesInFlight), full: make(chan *frame, framesInFlight), ready: make(chan *frame, framesInFlight),
 	}
-	plan, src := p.plan, &p.plan.Spec.Source
-	opts := contract.Options{ID: src.ID, Key: src.Key, Time: src.timeRule(plan.Contract), MaxBytes: src.MaxBytes}
-	for _, d := range plan.decode {
-		opts.Fields = append(opts.Fields, d.path)
+	plan := p.plan
+	if st.index > 0 {
+		t.log = t.log.With("by", st.by)
 	}
 	var err error
-	if t.decoder, err = plan.Contract.NewDecoder(opts); err != nil {
+	if t.front, err = t.steps(st.steps); err != nil {
+		return nil, err
+	}
+	if err := t.openIntake(); err != nil {
 		return nil, fmt.Errorf("make a decoder: %w", err)
 	}
-	if t.front, err = t.steps(plan.front); err != nil {
-		return nil, err
+	if p.keepsState(st) {
+		t.changelog = newChangelog(st.state, claim.Partition(), t.intake, t.groups, p.cycle)
 	}
-	if t.back, err = t.steps(plan.back); err != nil {
-		return nil, err
-	}
-	if len(t.groups) > 0 {
-		t.changelog = newChangelog(plan.Spec.StateTopic(), claim.Partition(), t.groups, p.cycle)
-	}
-	if p.model != nil {
-		t.scorer = newScorer(plan, p.model)
-	}
-	t.routed = make([]uint64, len(plan.routes))
 	limit := p.broker.Capabilities().MaxRecordBytes
-	t.results = newResults(plan, p.topics, claim.Partition(), limit)
-	t.letters = newLetters(plan.Spec, claim.Partition(), limit)
+	if st.index+1 < len(plan.stages) {
+		t.shuffle = newShuffle(plan.stages[st.index+1], claim.Partition(), p.partitions)
+	} else {
+		if t.back, err = t.steps(plan.back); err != nil {
+			return nil, err
+		}
+		if p.model != nil {
+			t.scorer = newScorer(plan, p.model, claim.Partition())
+		}
+		t.routed = make([]uint64, len(plan.routes))
+		t.results = newResults(plan, p.topics, claim.Partition(), limit)
+	}
+	t.letters = newLetters(plan.Spec, plan.Spec.Source.Topic, limit, p.eventAt)
+	if st.usesLabels() {
+		t.labelLetters = newLetters(plan.Spec, plan.Spec.Labels.Topic, limit, nil)
+	}
 	for range framesInFlight {
 		f := plan.newFrame()
 		f.out = make([][]event.Record, len(p.topics))
 		t.free <- f
 	}
 	return t, nil
+}
+
+// openIntake chooses how the stage's rows come in.
+func (t *task) openIntake() error {
+	plan := t.p.plan
+	if t.stage.usesLabels() {
+		var err error
+		if t.labelDecoder, err = plan.LabelContract.NewDecoder(plan.labelOptions(t.stage)); err != nil {
+			return err
+		}
+		t.labelRule = plan.labelRule()
+	}
+	if t.stage.index > 0 || t.stage.usesLabels() || plan.order >= 0 {
+		m, err := t.newMergeIntake()
+		t.intake = m
+		return err
+	}
+	src, err := t.newSourceDecoder()
+	t.intake = &direct{claim: t.claim, max: t.p.frameEvents, source: src}
+	return err
+}
+
+// keepsState reports whether a stage has something to remember between frames.
+func (p *Pipeline) keepsState(st *stagePlan) bool {
+	return st.index > 0 || st.stateful() || p.plan.order >= 0 || p.plan.Spec.Source.Late != LateScore
 }
 
 func (t *task) steps(plans []planStep) (steps []frameStep, err error) {
@@ -93,10 +135,15 @@ func (t *task) steps(plans []planStep) (steps []frameStep, err error) {
 			if err != nil {
 				return nil, err
 			}
+			for _, f := range w.windows.LabelFields() {
+				w.labels = append(w.labels, slices.Index(t.stage.labels, f.Name))
+			}
 			t.groups = append(t.groups, w)
 			steps = append(steps, w)
 		case *exprPlan:
 			steps = append(steps, newExprStep(s))
+		case *maskPlan:
+			steps = append(steps, &maskStep{s})
 		case *lookupPlan:
 			steps = append(steps, &lookupStep{plan: s, out: make([]*event.Column, len(s.out))})
 		}
@@ -107,6 +154,7 @@ func (t *task) steps(plans []planStep) (steps []frameStep, err error) {
 // run works until ctx is done, the claim is revoked, or something fails that
 // does not pass. What was fetched by then is finished first, except after a failure.
 func (t *task) run(ctx context.Context) error {
+	defer t.intake.close()
 	if t.changelog != nil {
 		if err := t.restore(ctx); err != nil {
 			return err
@@ -114,14 +162,15 @@ func (t *task) run(ctx context.Context) error {
 	}
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
+	defer t.p.progress.drop(t.stage.index, t.claim.Partition())
 	var stages sync.WaitGroup
-	var commit error
-	stages.Go(t.runBack)
+	var commit, back error
+	stages.Go(func() { back = t.runBack(stop) })
 	stages.Go(func() { commit = t.runCommitter(stop) })
 	front := t.runFront(ctx)
 	close(t.full)
 	stages.Wait()
-	if err := errors.Join(quiet(commit), quiet(front)); err != nil {
+	if err := errors.Join(quiet(commit), quiet(back), quiet(front)); err != nil {
 		return fmt.Errorf("partition %d: %w", t.claim.Partition(), err)
 	}
 	return nil
@@ -167,7 +216,7 @@ func (t *task) countState() {
 		keys += int64(g.windows.Keys())
 		bytes += g.windows.Bytes()
 	}
-	t.p.counters.state(t.claim.Partition(), keys, bytes)
+	t.p.counters.state([2]int{t.stage.index, t.claim.Partition()}, keys, bytes)
 }
 
 // runFront fetches, decodes, computes features and hands rows to the model.
@@ -179,11 +228,13 @@ func (t *task) runFront(ctx context.Context) error {
 		case <-ctx.Done():
 			return ctx.Err()
 		}
-		recs, err := t.claim.Fetch(ctx, t.p.frameEvents)
-		if err != nil {
-			return fmt.Errorf("fetch: %w", err)
+		if err := t.awaitRoom(ctx); err != nil {
+			return err
 		}
-		f.recs = recs
+		f.reset()
+		if err := t.intake.next(ctx, f); err != nil {
+			return err
+		}
 		t.prepare(f)
 		if t.scorer != nil && f.rows.N > 0 {
 			if err := t.scorer.submit(context.WithoutCancel(ctx), f); err != nil {
@@ -196,24 +247,16 @@ func (t *task) runFront(ctx context.Context) error {
 	}
 }
 
-// prepare decodes a frame and runs the steps before the model.
+// prepare runs the steps before the model.
 func (t *task) prepare(f *frame) {
-	c := &t.p.counters
-	t.decoder.Decode(f.recs.Records, &f.rows)
-	f.letters = f.letters[:0]
-	for _, x := range f.rows.Faults {
-		f.letters = append(f.letters, letter{x.Record, x.Reason, "validate", 1, x.Err})
-	}
-	if t.changelog != nil && t.p.partitions > 1 {
-		t.sendBackMisplaced(f)
-	}
-	t.p.plan.bind(f)
+	t.stage.bind(t.p.plan, f)
 	t.runSteps(t.front, f)
 	if t.changelog != nil {
-		t.changelog.record(f, f.recs.Next())
+		t.changelog.record(f, f.next)
 		t.countState()
 	}
-	c.consumed.Add(uint64(len(f.recs.Records)))
+	t.p.counters.consumed.Add(uint64(f.consumed))
+	t.p.progress.set(t.stage.index, t.claim.Partition(), f.watermark)
 }
 
 func (t *task) runSteps(steps []frameStep, f *frame) {
@@ -236,26 +279,50 @@ func (t *task) runSteps(steps []frameStep, f *frame) {
 // runBack takes the model's answers and writes results, until the front has
 // closed the queue. It waits for the answers even after a failure, because a
 // frame's rows belong to the model until then.
-func (t *task) runBack() {
+func (t *task) runBack(stopFront func()) (err error) {
 	defer close(t.ready)
 	for f := range t.full {
-		t.finish(f)
+		if ferr := t.finish(f); ferr != nil && err == nil {
+			err = ferr
+			stopFront()
+		}
+		if err != nil {
+			f.recs.Release()
+			continue
+		}
 		t.ready <- f // never blocks: there is room for every frame
 	}
+	return err
 }
 
-// finish turns a scored frame into records.
-func (t *task) finish(f *frame) {
+// finish turns a frame into records.
+func (t *task) finish(f *frame) error {
 	if t.scorer != nil && f.rows.N > 0 {
 		t.p.counters.failures.Add(uint64(t.scorer.collect(f)))
 	}
 	t.runSteps(t.back, f)
 	f.arena = f.arena[:0]
-	f.predictions = t.results.write(f)
-	t.letters.write(f)
+	f.predictions = 0
+	if t.shuffle != nil {
+		t.shuffle.write(f)
+	} else {
+		f.predictions = t.results.write(f)
+	}
+	f.dead = f.dead[:0]
+	if len(f.letters) > 0 {
+		if err := t.letters.write(f, false); err != nil {
+			return err
+		}
+		if t.labelLetters != nil {
+			if err := t.labelLetters.write(f, true); err != nil {
+				return err
+			}
+		}
+	}
 	if t.changelog != nil {
 		f.state[0] = event.Record{Value: f.change}
 	}
+	return nil
 }
 
 // runCommitter commits frames in order, those that are ready together in one
@@ -295,7 +362,7 @@ func (t *task) commit() error {
 	for _, f := range t.frames {
 		t.publications(f)
 	}
-	next := t.frames[len(t.frames)-1].recs.Next()
+	next := t.frames[len(t.frames)-1].next
 	t.tx.Positions = append(t.tx.Positions, broker.ClaimPosition{Claim: t.claim, Next: next})
 	// The commit is finished even while the process is asked to stop, so it
 	// runs under its own deadline.
@@ -313,8 +380,17 @@ func (t *task) commit() error {
 			}
 		}
 	}
+	if t.stage.index > 0 && next >= t.trimmed+trimEvery {
+		if err := t.p.broker.Trim(ctx, t.stage.topic, t.claim.Partition(), next); err != nil {
+			t.log.Warn("trim the topic between stages", "error", err) // costs space only
+		}
+		t.trimmed = next
+	}
 	return nil
 }
+
+// trimEvery is after how many records the topic between two stages is given free.
+const trimEvery = 256
 
 // publications adds a frame's records to the transaction.
 func (t *task) publications(f *frame) {
@@ -322,6 +398,9 @@ func (t *task) publications(f *frame) {
 		if len(recs) > 0 {
 			t.tx.Publish = append(t.tx.Publish, broker.Publication{Topic: t.p.topics[i], Partition: broker.AnyPartition, Records: recs})
 		}
+	}
+	for i := range f.moved {
+		t.tx.Publish = append(t.tx.Publish, broker.Publication{Topic: t.shuffle.to.topic, Partition: i, Records: f.moved[i : i+1]})
 	}
 	if len(f.dead) > 0 {
 		t.tx.Publish = append(t.tx.Publish, broker.Publication{Topic: t.p.plan.Spec.DeadLetters(), Partition: broker.AnyPartition, Records: f.dead})
@@ -338,8 +417,11 @@ const commitTimeout = time.Minute
 func (t *task) count(f *frame, now int64) {
 	c := &t.p.counters
 	c.predictions.Add(uint64(f.predictions))
-	c.batchRows.Record(int64(len(f.recs.Records)))
+	c.batchRows.Record(int64(f.rows.N))
 	c.dead(f.letters)
+	if t.results == nil {
+		return
+	}
 	freshness, sinceArrival := c.freshness.Run(), c.sinceArrival.Run()
 	clear(t.routed)
 	for row := range f.rows.N {

@@ -1,0 +1,128 @@
+package pipeline
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/freshet-io/freshet/broker"
+	"github.com/freshet-io/freshet/errkind"
+	"github.com/freshet-io/freshet/event"
+)
+
+// shuffle sends a stage's rows on to the next one, keyed anew: one record for
+// each frame and partition, so that every partition learns how far time is. It
+// belongs to one task.
+type shuffle struct {
+	to        *stagePlan
+	task      int // the partition of this task
+	rows      [][]int32
+	keys      []string
+	partition []int32
+}
+
+func newShuffle(to *stagePlan, task, partitions int) *shuffle {
+	return &shuffle{to: to, task: task, rows: make([][]int32, partitions)}
+}
+
+// write fills f.moved, one record a partition.
+func (s *shuffle) write(f *frame) {
+	for i := range s.rows {
+		s.rows[i] = s.rows[i][:0]
+	}
+	s.keyRows(f)
+	for row := range f.rows.N {
+		if f.skip[row] {
+			continue
+		}
+		p := broker.PartitionFor(keyBytes(s.keys[row]), len(s.rows))
+		s.rows[p] = append(s.rows[p], int32(row))
+	}
+	f.moved = f.moved[:0]
+	for _, rows := range s.rows {
+		from := len(f.arena)
+		f.arena = appendMove(f.arena, f, rows, s.task, s.keys, s.to.inputs)
+		f.moved = append(f.moved, event.Record{Value: f.arena[from:len(f.arena):len(f.arena)]})
+	}
+}
+
+// keyRows writes the next stage's keys as texts; a row without one becomes a dead letter.
+func (s *shuffle) keyRows(f *frame) {
+	key := f.columns[s.to.key]
+	s.keys = sized(s.keys, f.rows.N)
+	for row := range f.rows.N {
+		switch {
+		case f.skip[row]:
+		case key.IsNull(row):
+			f.refuse(row, s.task, "no_key", "features", 1, errkind.Errorf(errkind.Invalid,
+				"the event has no %q, by which some of the pipeline's windows go: make the field required in the contract, or fill it with an expression", s.to.by))
+		case key.Kind == event.Int:
+			from := len(f.arena)
+			f.arena = strconv.AppendInt(f.arena, key.Ints[row], 10)
+			s.keys[row] = textOf(f.arena[from:])
+		default:
+			s.keys[row] = key.Strings[row]
+		}
+	}
+}
+
+// silent reports, for each partition of the stage before the given one, whether
+// it had nothing left to send when it was asked: all that had arrived at the
+// source by then is done there.
+func (p *Pipeline) silent(ctx context.Context, stage int) ([]bool, error) {
+	silent := make([]bool, p.partitions)
+	all := true
+	for _, st := range p.plan.stages[:stage] {
+		t, err := p.broker.Describe(ctx, st.topic, p.plan.Spec.Group())
+		if err != nil {
+			return nil, fmt.Errorf("look whether events are left: %w", err)
+		}
+		next := true
+		for i, part := range t.Partitions {
+			silent[i] = all && max(part.Committed, part.Start) >= part.End
+			next = next && silent[i]
+		}
+		all = next
+	}
+	return silent, nil
+}
+
+const (
+	// aheadRecords is how many records of a shuffle topic may wait before the
+	// tasks that fill it wait too, each a frame's part for one partition.
+	aheadRecords = 2048
+	// aheadCheck is every how many frames a task looks.
+	aheadCheck = 32
+	// aheadPatience is how long a task waits when nothing moves: the next stage
+	// may be waiting for events that this very task, or another process, has to send.
+	aheadPatience = time.Second
+)
+
+// awaitRoom waits while the next stage is far behind, unless this task is the
+// one that is last in event time: then the others wait for what it sends.
+func (t *task) awaitRoom(ctx context.Context) error {
+	if t.frameCount++; t.shuffle == nil || t.frameCount%aheadCheck != 0 {
+		return nil
+	}
+	deadline := time.Now().Add(aheadPatience)
+	for time.Now().Before(deadline) && !t.p.progress.last(t.stage.index, t.claim.Partition()) {
+		topic, err := t.p.broker.Describe(ctx, t.shuffle.to.topic, t.p.plan.Spec.Group())
+		if err != nil {
+			return fmt.Errorf("look how far the next stage is: %w", err)
+		}
+		room := true
+		for _, part := range topic.Partitions {
+			room = room && part.End-max(part.Committed, part.Start) < aheadRecords
+		}
+		if room {
+			return nil
+		}
+		select {
+		case <-time.After(5 * time.Millisecond):
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	return nil
+}
