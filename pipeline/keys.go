@@ -52,8 +52,8 @@ const (
 	defaultMemory     = 512 << 20
 	defaultCheckpoint = 30 * time.Second
 	defaultCacheRows  = 100_000
-	defaultCacheTTL   = 30 * time.Second
-	defaultTimeout    = 50 * time.Millisecond
+	defaultCacheTTL   = time.Minute
+	defaultTimeout    = time.Second
 )
 
 var (
@@ -160,18 +160,18 @@ var serverTableKeys = object{keys: []key{
 	tableKey, tableTime,
 	{"fields", "fields: {risk: number}", "The fields that can be looked up, with their kinds.", filledForm(mapForm(choiceForm(kindWords)))},
 	{"cache", "", "Rows that are kept between look-ups.", cacheKeys.form()},
-	{"timeout", "", "The deadline of one request (default 50ms).", positiveForm()},
+	{"timeout", "", "How long a look-up may take, repetitions included (default 1s).", positiveForm()},
 	{"on_error", "", "What becomes of an event whose look-up fails: default values (the default), wait, or dead_letter.", choiceForm(errorWords)},
 }}
 
 var (
-	tableKey  = key{"key", "key: id", "The column, field or entity that is looked up.", textForm()}
-	tableTime = key{"time", "", "The column or field with the time of a row's values.", textForm()}
+	tableKey  = key{"key", "key: id", "The column, field or entity by which rows are found.", textForm()}
+	tableTime = key{"time", "", "The column or field with the time of a row's values; not with Feast, which knows it.", textForm()}
 )
 
 var cacheKeys = object{keys: []key{
 	{"rows", "", "The most rows that are kept; 0 keeps none (default 100000).", wholeForm(0, maxCacheRows)},
-	{"ttl", "", "How long a row is kept (default 30s).", positiveForm()},
+	{"ttl", "", "How long a row is kept (default 1m).", positiveForm()},
 }}
 
 var outputKeys = object{keys: []key{

@@ -70,13 +70,15 @@ func (r *reader) server(n *yaml.Node, m map[string]*yaml.Node, what string, t *T
 		u, err := url.Parse(t.URL)
 		switch {
 		case err != nil:
-			r.fault(t.urlPos, "url", remedy, "%s.url is not a URL", what)
+			r.fault(t.urlPos, "url", remedy+", and percent-encode special characters in user and password", "%s.url is not a URL", what)
 		case !slices.Contains([]string{"redis", "rediss", "postgres", "postgresql", "feast+http", "feast+https"}, u.Scheme):
 			r.fault(t.urlPos, "url", remedy, "%s.url begins with %q, which no table can be read from", what, u.Scheme+":")
 		case u.Host == "" && !strings.HasPrefix(u.Scheme, "postgres"):
 			r.fault(t.urlPos, "url", remedy, "%s.url names no host", what)
 		case m["from"] == nil && strings.HasPrefix(u.Scheme, "postgres"):
 			r.fault(posOf(n), "missing-key", "add `from: TABLE`", "%s needs the key %q: the table of the database", what, "from")
+		case m["time"] != nil && strings.HasPrefix(u.Scheme, "feast"):
+			r.fault(posOf(m["time"]), "table-kind", "take it out: values carry the feature server's own times", "%s is on a feature server and cannot have %q", what, "time")
 		case m["from"] == nil && strings.HasPrefix(u.Scheme, "feast"):
 			r.fault(posOf(n), "missing-key", "add `from: VIEW`", "%s needs the key %q: the feature view", what, "from")
 		}
@@ -93,9 +95,9 @@ func (r *reader) server(n *yaml.Node, m map[string]*yaml.Node, what string, t *T
 	if c := m["cache"]; c != nil {
 		cm := r.object(c, what+".cache", &cacheKeys)
 		t.CacheRows = r.integer(cm["rows"], what+".cache.rows", 0, maxCacheRows, defaultCacheRows)
-		t.CacheTTL = r.positive(cm["ttl"], what+".cache.ttl", "30s", defaultCacheTTL)
+		t.CacheTTL = r.positive(cm["ttl"], what+".cache.ttl", "1m", defaultCacheTTL)
 	}
-	t.Timeout = r.positive(m["timeout"], what+".timeout", "50ms", defaultTimeout)
+	t.Timeout = r.positive(m["timeout"], what+".timeout", "1s", defaultTimeout)
 	t.OnError = LookupPolicy(r.choice(m["on_error"], what+".on_error", errorWords))
 }
 

@@ -12,18 +12,35 @@ import (
 
 func (a *app) lintCommand() *cobra.Command {
 	var output string
+	var schema bool
 	cmd := &cobra.Command{
 		Use:   "lint PIPELINE...",
 		Short: "Check pipeline files with their contracts, tables and models",
 		Long: `Check pipeline files, and whether they fit their contracts, tables and models.
 Nothing is run. Every fault is shown with file, line, column, what was expected and
-what to do. The exit code is 2 when there is a fault.`,
+what to do. The exit code is 2 when there is a fault.
+
+With --schema it prints the JSON Schema of pipeline files, from which editors complete
+keys and explain them, and checks nothing.`,
 		Example: `  freshet lint pipeline.yaml
-  freshet lint --output json pipelines/*.yaml`,
-		Args: cobra.MinimumNArgs(1),
-		RunE: func(cmd *cobra.Command, args []string) error { return a.lint(args, output) },
+  freshet lint --output json pipelines/*.yaml
+  freshet lint --schema > pipeline.schema.json`,
+		Args: func(cmd *cobra.Command, args []string) error {
+			if schema {
+				return cobra.NoArgs(cmd, args)
+			}
+			return cobra.MinimumNArgs(1)(cmd, args)
+		},
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if schema {
+				_, err := a.Stdout.Write(pipeline.Schema())
+				return err
+			}
+			return a.lint(args, output)
+		},
 	}
 	outputFlag(cmd.Flags(), &output, "text", "json")
+	cmd.Flags().BoolVar(&schema, "schema", false, "print the JSON Schema of pipeline files")
 	return cmd
 }
 
