@@ -97,14 +97,23 @@ type Labels struct {
 	Fields []*event.Column
 }
 
-// New compiles windows that are all exact, or none of them. Errors are of kind Config.
+// New compiles windows that are all exact, or none of them: Windows computes the
+// first, Sums the others. Errors are of kind Config.
 func New(c Config) (Aggregator, error) {
+	sums := 0
 	for i := range c.Windows {
 		if !c.Windows[i].Exact() {
-			return nil, errkind.Errorf(errkind.Config, "window %q: %v is not computed yet", c.Windows[i].Name, c.Windows[i].Aggregate)
+			sums++
 		}
 	}
-	return NewWindows(c)
+	switch {
+	case sums == 0:
+		return NewWindows(c)
+	case sums < len(c.Windows):
+		return nil, errkind.New(errkind.Config, "windows that are kept as rows and windows that are kept as sums need an aggregator each")
+	default:
+		return NewSums(c)
+	}
 }
 
 // Fill is how the gaps of a series are filled.
