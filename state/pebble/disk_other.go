@@ -1,0 +1,5 @@
+//go:build !unix
+
+package pebble
+
+func isDiskFull(error) bool { return false }
