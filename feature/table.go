@@ -3,6 +3,7 @@ package feature
 import (
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/freshet-io/freshet/errkind"
 	"github.com/freshet-io/freshet/event"
@@ -66,6 +67,12 @@ func LoadTable(path, key string, fields []string) (*Table, error) {
 
 // Len is the number of rows.
 func (t *Table) Len() int { return len(t.rows) }
+
+// Has reports whether the table has a row with the key.
+func (t *Table) Has(key string) bool {
+	_, ok := t.rows[key]
+	return ok
+}
 
 // Fields returns name and kind of the columns that Lookup fills, in order.
 func (t *Table) Fields() []Field {
@@ -143,4 +150,46 @@ func (s *tableSource) build(name string, at int) event.Column {
 		}
 	}
 	return c
+}
+
+// LoadTimes reads from a table's file the time of each row's values, by key: an
+// RFC 3339 time, a date, or a number of seconds since the Unix epoch, in the
+// named column. Rows without one are left out. Errors are those of LoadTable.
+func LoadTimes(path, key, column string) (map[string]int64, error) {
+	src, err := readTable(path)
+	if err != nil {
+		return nil, err
+	}
+	keyAt, err := src.column(key)
+	if err != nil {
+		return nil, err
+	}
+	at, err := src.column(column)
+	if err != nil {
+		return nil, err
+	}
+	times := make(map[string]int64, len(src.rows))
+	for _, row := range src.rows {
+		switch c := row.cells[at]; c.form {
+		case nullCell:
+		case numberCell:
+			times[row.cells[keyAt].text] = int64(c.number * 1e9)
+		default:
+			t, err := parseRowTime(c.text)
+			if err != nil {
+				return nil, errkind.Errorf(errkind.Config, "%s:%d: %q is not a time: write RFC 3339, for example 2026-01-05T12:00:00Z", path, row.line, c.text)
+			}
+			times[row.cells[keyAt].text] = t.UnixNano()
+		}
+	}
+	return times, nil
+}
+
+func parseRowTime(s string) (t time.Time, err error) {
+	for _, layout := range [...]string{time.RFC3339Nano, "2006-01-02T15:04:05", time.DateTime, time.DateOnly} {
+		if t, err = time.Parse(layout, s); err == nil {
+			return t, nil
+		}
+	}
+	return t, err
 }

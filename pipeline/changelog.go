@@ -37,7 +37,7 @@ type changelog struct {
 	topic       string
 	partition   int
 	intake      intake
-	groups      []*windowsStep
+	groups      []stateStep
 	fingerprint uint64
 
 	cycle      int64 // bytes of changelog before a new cycle begins
@@ -49,10 +49,10 @@ type changelog struct {
 	inputs     []byte
 }
 
-func newChangelog(topic string, partition int, in intake, groups []*windowsStep, cycle int64) *changelog {
+func newChangelog(topic string, partition int, in intake, groups []stateStep, cycle int64) *changelog {
 	h := fnv.New64a()
 	for _, g := range groups {
-		h.Write(binary.BigEndian.AppendUint64(nil, g.windows.Fingerprint()))
+		h.Write(binary.BigEndian.AppendUint64(nil, g.keyed().Fingerprint()))
 	}
 	return &changelog{
 		topic: topic, partition: partition, intake: in, groups: groups, fingerprint: h.Sum64(),
@@ -65,7 +65,7 @@ func newChangelog(topic string, partition int, in intake, groups []*windowsStep,
 func (c *changelog) record(f *frame, next int64) {
 	size := 0
 	for i, g := range c.groups {
-		size += len(g.delta)
+		size += len(g.change())
 		c.slices[i] = c.slices[i][:0]
 	}
 	var flags byte
@@ -74,7 +74,7 @@ func (c *changelog) record(f *frame, next int64) {
 		flags |= flagCycleBegin
 		c.cycleAt, c.sinceCycle, c.group = c.next, 0, 0
 		if len(c.groups) > 0 {
-			c.groups[0].windows.BeginSnapshot()
+			c.groups[0].keyed().BeginSnapshot()
 		}
 	}
 	if c.cycleAt >= 0 && c.slice(max(size, 512)) {
@@ -91,8 +91,8 @@ func (c *changelog) record(f *frame, next int64) {
 	b = binary.BigEndian.AppendUint64(b, c.fingerprint)
 	b = binary.AppendUvarint(b, uint64(len(c.groups)))
 	for _, g := range c.groups {
-		b = binary.AppendUvarint(b, uint64(len(g.delta)))
-		b = append(b, g.delta...)
+		b = binary.AppendUvarint(b, uint64(len(g.change())))
+		b = append(b, g.change()...)
 	}
 	for _, s := range c.slices {
 		b = binary.AppendUvarint(b, uint64(len(s)))
@@ -108,13 +108,13 @@ func (c *changelog) record(f *frame, next int64) {
 func (c *changelog) slice(budget int) bool {
 	for c.group < len(c.groups) {
 		done := false
-		c.slices[c.group], done = c.groups[c.group].windows.AppendSnapshot(c.slices[c.group], budget)
+		c.slices[c.group], done = c.groups[c.group].keyed().AppendSnapshot(c.slices[c.group], budget)
 		if !done {
 			return false
 		}
 		budget -= len(c.slices[c.group])
 		if c.group++; c.group < len(c.groups) {
-			c.groups[c.group].windows.BeginSnapshot()
+			c.groups[c.group].keyed().BeginSnapshot()
 		}
 	}
 	return true
@@ -184,7 +184,10 @@ func (c *changelog) apply(rec *event.Record, first, last bool) (int64, error) {
 		if d.bad {
 			return 0, errkind.New(errkind.Corrupt, "the record is cut short")
 		}
-		if err := g.windows.ApplyDelta(part); err != nil {
+		if len(part) == 0 {
+			continue
+		}
+		if err := g.keyed().ApplyDelta(part); err != nil {
 			return 0, fmt.Errorf("apply a change: %w", err)
 		}
 	}
@@ -196,7 +199,7 @@ func (c *changelog) apply(rec *event.Record, first, last bool) (int64, error) {
 		if len(part) == 0 {
 			continue
 		}
-		if err := g.windows.ApplySnapshot(part); err != nil {
+		if err := g.keyed().ApplySnapshot(part); err != nil {
 			return 0, fmt.Errorf("apply a slice of the state: %w", err)
 		}
 	}

@@ -6,7 +6,8 @@ import (
 	"github.com/freshet-io/freshet/contract"
 )
 
-// LatenessOf is the source's lateness over a contract that has one hour.
-func LatenessOf(s *Spec) time.Duration {
-	return s.Source.timeRule(&contract.Contract{Time: contract.TimeRule{Lateness: time.Hour}}).Lateness
+// LatenessOf is the lateness of the source and of the labels, over contracts that have one hour.
+func LatenessOf(s *Spec) (source, labels time.Duration) {
+	c := &contract.Contract{Time: contract.TimeRule{Lateness: time.Hour}}
+	return s.Source.timeRule(c).Lateness, s.Labels.timeRule(c).Lateness
 }

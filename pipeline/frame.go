@@ -1,9 +1,8 @@
 package pipeline
 
 import (
+	"context"
 	"slices"
-	"strconv"
-	"unsafe"
 
 	"github.com/freshet-io/freshet/broker"
 	"github.com/freshet-io/freshet/contract"
@@ -24,6 +23,8 @@ type frame struct {
 	origins   []origin
 	keys      []string // the stage's key of each row
 	labels    labelRows
+	series    feature.Series  // the rows of a resample step
+	spare     contract.Rows   // what rows was before it
 	columns   []*event.Column // by Plan.columns; those that came in point into rows
 	own       []event.Column  // storage of the computed ones
 	letters   []letter
@@ -44,7 +45,7 @@ type frame struct {
 	route       []int            // of each row
 	predictions int              // rows that were routed
 	out         [][]event.Record // by output topic
-	moved       []event.Record   // to the next stage, by partition
+	moved       []moved          // to the next stage
 	dead        []event.Record
 	state       [1]event.Record
 }
@@ -109,7 +110,15 @@ func (f *frame) reset() {
 
 // frameStep computes columns of a frame. It belongs to one task.
 type frameStep interface {
-	run(f *frame) (faults int)
+	// run fills the step's columns. An error ends the task.
+	run(ctx context.Context, f *frame) (faults int, err error)
+}
+
+// stateStep is what a task keeps between frames.
+type stateStep interface {
+	keyed() feature.State
+	// change is the change record of the frame at hand; empty for none.
+	change() []byte
 }
 
 // newFrame makes a frame with room for the plan's columns.
@@ -126,6 +135,15 @@ func (p *Plan) newFrame() *frame {
 func (st *stagePlan) bind(p *Plan, f *frame) {
 	for i, c := range st.inputs {
 		f.columns[c] = &f.rows.Columns[i]
+	}
+	if p.series != nil && st.index == 0 {
+		for i, c := range p.series.out {
+			f.columns[c] = f.series.Columns[i]
+		}
+		if c := p.series.flag; c >= 0 {
+			f.own[c].Bools, f.own[c].Null = f.series.Filled, nil
+			f.columns[c] = &f.own[c]
+		}
 	}
 	for i, c := range p.columns {
 		if c.name == timeName && c.kind == event.Time {
@@ -165,7 +183,10 @@ func newWindowsStep(p *Plan, g *windowsPlan) (*windowsStep, error) {
 	return s, nil
 }
 
-func (s *windowsStep) run(f *frame) int {
+func (s *windowsStep) keyed() feature.State { return s.windows }
+func (s *windowsStep) change() []byte       { return s.delta }
+
+func (s *windowsStep) run(_ context.Context, f *frame) (int, error) {
 	b := &s.batch
 	b.N, b.Keys, b.Times, b.IDs = f.rows.N, f.keys, f.rows.Time, f.rows.ID
 	for i, c := range s.sources {
@@ -190,13 +211,13 @@ func (s *windowsStep) run(f *frame) int {
 			}
 		}
 	}
-	return 0
+	return 0, nil
 }
 
 // maskStep keeps the values of the rows for which a condition holds.
 type maskStep struct{ plan *maskPlan }
 
-func (s *maskStep) run(f *frame) int {
+func (s *maskStep) run(_ context.Context, f *frame) (int, error) {
 	cond, out := f.columns[s.plan.cond], f.columns[s.plan.out]
 	out.Reset(f.rows.N)
 	var from *event.Column
@@ -213,7 +234,7 @@ func (s *maskStep) run(f *frame) int {
 			out.SetNull(row)
 		}
 	}
-	return 0
+	return 0, nil
 }
 
 // exprStep evaluates an expression into a column.
@@ -228,7 +249,10 @@ func newExprStep(x *exprPlan) *exprStep {
 	return &exprStep{plan: x, eval: x.program.Evaluator(), vars: make([]*event.Column, len(x.vars))}
 }
 
-func (s *exprStep) run(f *frame) int {
+func (s *exprStep) run(_ context.Context, f *frame) (int, error) { return s.fill(f), nil }
+
+// fill computes the column and returns how many rows have no value because of a fault.
+func (s *exprStep) fill(f *frame) int {
 	for i, c := range s.plan.vars {
 		s.vars[i] = f.columns[c]
 	}
@@ -237,57 +261,6 @@ func (s *exprStep) run(f *frame) int {
 		out = f.columns[s.plan.out]
 	}
 	return len(s.eval.Eval(s.vars, f.rows.N, out))
-}
-
-// lookupStep reads columns of a static table.
-type lookupStep struct {
-	plan *lookupPlan
-	out  []*event.Column
-	keys []string
-	text []byte
-}
-
-func (s *lookupStep) run(f *frame) int {
-	key := f.columns[s.plan.key]
-	keys := key.Strings
-	if key.Kind == event.Int {
-		keys = s.format(key.Ints)
-	}
-	for i, c := range s.plan.out {
-		s.out[i] = f.columns[c]
-	}
-	s.plan.table.Lookup(keys, f.rows.N, s.out)
-	missing := 0
-	for i, c := range s.out {
-		if c.Null == nil {
-			continue
-		}
-		for r, null := range c.Null {
-			if !null {
-				continue
-			}
-			missing++
-			if d := s.plan.defaults[i]; d != nil {
-				d.set(c, r)
-			}
-		}
-	}
-	return missing
-}
-
-// format writes integer keys as texts that live until the next call.
-func (s *lookupStep) format(ints []int64) []string {
-	s.keys, s.text = s.keys[:0], s.text[:0]
-	if need := 20 * len(ints); cap(s.text) < need {
-		s.text = make([]byte, 0, need) // never grows below, so that the strings stay valid
-	}
-	for _, v := range ints {
-		from := len(s.text)
-		s.text = strconv.AppendInt(s.text, v, 10)
-		b := s.text[from:]
-		s.keys = append(s.keys, unsafe.String(&b[0], len(b)))
-	}
-	return s.keys
 }
 
 // set makes the literal the value of a row that has none.

@@ -194,7 +194,7 @@ func (s *scorer) collect(f *frame) (failed int) {
 		from += n
 	}
 	if s.fallback != nil && len(f.fallback) > 0 {
-		s.fallback.run(f)
+		s.fallback.fill(f)
 		score := f.columns[s.plan.score]
 		for i, use := range f.fallback {
 			if !use {

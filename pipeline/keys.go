@@ -42,6 +42,7 @@ const (
 	defaultMaxBytes = 1 << 20
 	maxBatch        = 8192
 	maxPanes        = 1000
+	maxFilled       = 100_000 // rows of a series in one gap
 	minMemory       = 1 << 20
 	maxCacheRows    = 100_000_000
 )

@@ -55,6 +55,9 @@ func (r *reader) resample(step entry) *Resample {
 	if rs.Limit > 0 && rs.Limit < rs.Every {
 		r.fault(posOf(m["limit"]), "range", "write the longest gap that should be filled", "resample.limit is %v, and the series' step is longer already: %v", rs.Limit, rs.Every)
 	}
+	if rs.Every > 0 && rs.Limit/rs.Every > maxFilled {
+		r.fault(posOf(m["limit"]), "range", "write the longest gap that should be filled", "resample.limit is %v, and a gap must be at most %d steps of %v", rs.Limit, maxFilled, rs.Every)
+	}
 	if f := m["fields"]; f != nil {
 		for _, e := range r.entries(f, "resample.fields") {
 			rs.Fields = append(rs.Fields, ResampleField{e.key, feature.Fill(r.choice(e.value, "resample.fields."+e.key, fillWords)), e.pos})

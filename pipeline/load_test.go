@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -82,25 +83,24 @@ func word(v any) string {
 	switch v := v.(type) {
 	case feature.Shape:
 		return []string{"sliding", "panes", "tumbling", "session"}[v]
-	case feature.Fill:
-		return []string{"none", "linear", "last"}[v]
 	case string:
 		return fmt.Sprintf("%q", v)
 	}
 	return fmt.Sprint(v)
 }
 
-func TestAZeroLatenessOverridesTheContracts(t *testing.T) {
-	for text, want := range map[string]string{"time: {lateness: 0s}": "0s", "time: {}": "1h0m0s"} {
+func TestALatenessOfZeroOverridesTheContracts(t *testing.T) {
+	for text, want := range map[string]time.Duration{"time: {lateness: 0s}": 0, "time: {}": time.Hour} {
 		spec, faults := pipeline.Parse("p.yaml", []byte(`
 name: p
 source: {topic: t, contract: c.json, `+text+`}
+labels: {topic: l, contract: c.json, event: e, `+text+`}
 steps: [{route: [{to: r}]}]`), nil)
 		if len(faults) > 0 {
 			t.Fatal(pipeline.Error(faults))
 		}
-		if got := pipeline.LatenessOf(spec).String(); got != want {
-			t.Errorf("%s over a contract with 1h: %s, want %s", text, got, want)
+		if source, labels := pipeline.LatenessOf(spec); source != want || labels != want {
+			t.Errorf("%s over contracts with 1h: source %v, labels %v, want %v", text, source, labels, want)
 		}
 	}
 }

@@ -25,6 +25,8 @@ type Deps struct {
 	Broker *broker.Broker
 	// Logger takes what an operator may want to read; nil discards.
 	Logger *slog.Logger
+	// OpenLookup opens the tables that are on servers; nil where the plan has none.
+	OpenLookup LookupOpener
 }
 
 // Pipeline is a plan at work. Run may be called once.
@@ -40,6 +42,9 @@ type Pipeline struct {
 	labelPartitions int
 	ready           atomic.Bool
 	progress        progress
+	openLookup      LookupOpener
+	tables          map[*lookupPlan]rowSource
+	closers         []func() error // of tables
 	// frameEvents is fetchMax and cycle is cycleBytes, smaller in tests.
 	frameEvents int
 	cycle       int64
@@ -56,7 +61,10 @@ func New(plan *Plan, d Deps) (*Pipeline, error) {
 	if !caps.Transactions || !caps.Admin {
 		return nil, errkind.New(errkind.Unsupported, "pipelines need a broker with transactions: use the journal")
 	}
-	p := &Pipeline{plan: plan, broker: d.Broker, log: d.Logger, topics: plan.Spec.topics(), began: time.Now(), frameEvents: fetchMax, cycle: cycleBytes}
+	p := &Pipeline{plan: plan, broker: d.Broker, log: d.Logger, topics: plan.Spec.topics(), began: time.Now(), frameEvents: fetchMax, cycle: cycleBytes, openLookup: d.OpenLookup}
+	if plan.series != nil {
+		p.frameEvents = seriesFetch
+	}
 	if p.log == nil {
 		p.log = slog.New(slog.DiscardHandler)
 	}
@@ -74,11 +82,15 @@ func New(plan *Plan, d Deps) (*Pipeline, error) {
 }
 
 // Close releases the model of a pipeline that is not run.
-func (p *Pipeline) Close() error {
-	if p.model == nil {
-		return nil
+func (p *Pipeline) Close() (err error) {
+	for _, c := range p.closers {
+		err = errors.Join(err, c())
 	}
-	return p.model.Close()
+	p.closers = nil
+	if p.model != nil {
+		err = errors.Join(err, p.model.Close())
+	}
+	return err
 }
 
 // RunOptions says how long to run.
@@ -101,6 +113,9 @@ func (p *Pipeline) Run(ctx context.Context, o RunOptions) (err error) {
 		}
 	}()
 	if err := p.ensureTopics(ctx); err != nil {
+		return err
+	}
+	if err := p.openTables(ctx); err != nil {
 		return err
 	}
 	var consumers []broker.Consumer

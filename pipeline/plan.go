@@ -36,6 +36,7 @@ type Plan struct {
 	back    []planStep // after the model, in the last stage
 	routes  []routePlan
 	results []int // columns that a result shows as features, in order
+	lookups []*lookupPlan
 }
 
 type columnDef struct {
@@ -77,11 +78,17 @@ type maskPlan struct {
 	out   int
 }
 
+// lookupPlan reads fields of one table by one key.
 type lookupPlan struct {
-	table    *feature.Table
+	spec     *Table
+	fields   []string
+	kinds    []event.Kind
 	key      int
 	out      []int
 	defaults []*Literal
+	found    int   // a column that says whether the row was there
+	at       int   // a column with the time of the row's values; -1 where the table has none
+	ages     []int // columns with the seconds from there to the event
 }
 
 func (g *windowsPlan) reads() (cs []int) {
@@ -96,8 +103,14 @@ func (g *windowsPlan) writes() []int { return g.out }
 func (x *exprPlan) reads() []int     { return x.vars }
 func (x *exprPlan) writes() []int    { return []int{x.out} }
 func (l *lookupPlan) reads() []int   { return []int{l.key} }
-func (l *lookupPlan) writes() []int  { return l.out }
-func (m *maskPlan) writes() []int    { return []int{m.out} }
+func (l *lookupPlan) writes() []int {
+	cs := append(slices.Clone(l.out), l.found)
+	if l.at >= 0 {
+		cs = append(cs, l.at)
+	}
+	return append(cs, l.ages...)
+}
+func (m *maskPlan) writes() []int { return []int{m.out} }
 func (m *maskPlan) reads() []int {
 	if m.field < 0 {
 		return []int{m.cond}
@@ -247,8 +260,7 @@ func fieldNames(c *contract.Contract) []string {
 	return names
 }
 
-// loadTables reads every table once, to report what is wrong with it at its own
-// place. Lookups load the columns that they want for themselves.
+// loadTables reads every table's fields, to report what is wrong with it at its own place.
 func (p *planner) loadTables() {
 	used := map[string]bool{}
 	for _, st := range p.spec.Steps {
@@ -266,23 +278,53 @@ func (p *planner) loadTables() {
 			p.fault(t.pos, "unused-table", "take it out, or look something up in it", "no feature looks anything up in the table %q", t.Name)
 			continue
 		}
-		table, err := feature.LoadTable(p.spec.path(t.File), t.Key, nil)
-		if err != nil {
-			p.fault(t.pos, "table", "paths are relative to the pipeline file", "table %q: %v", t.Name, err)
-		}
-		p.tables[t.Name] = &loadedTable{spec: t, table: table}
+		p.tables[t.Name] = p.loadTable(t)
 	}
 }
 
-// loadedTable is a table of the file; table is nil where it could not be read.
-type loadedTable struct {
-	spec  *Table
-	table *feature.Table
+func (p *planner) loadTable(t *Table) *loadedTable {
+	l := &loadedTable{spec: t}
+	switch {
+	case t.File != "":
+		table, err := feature.LoadTable(p.spec.path(t.File), t.Key, nil)
+		if err != nil {
+			p.fault(t.pos, "table", "paths are relative to the pipeline file", "table %q: %v", t.Name, err)
+			return l
+		}
+		for _, f := range table.Fields() {
+			l.fields = append(l.fields, TableField{Name: f.Name, Kind: f.Kind})
+		}
+	case t.Topic != "":
+		c, err := contract.Load(p.spec.path(t.Contract))
+		if err != nil {
+			p.fault(t.contractPos, "contract", "mend the contract; docs/contracts.md says what it can hold", "contract %s: %v", t.Contract, err)
+			return l
+		}
+		for _, f := range c.Fields() {
+			l.fields = append(l.fields, TableField{Name: f.Path, Kind: f.Kind})
+		}
+		for _, name := range []string{t.Key, t.Time} {
+			if _, ok := c.Field(name); name != "" && !ok {
+				p.fault(t.pos, "unknown-field", didYouMean(name, fieldNames(c)), "table %q: the contract %s has no field %q", t.Name, t.Contract, name)
+			}
+		}
+	default:
+		l.fields = t.Fields
+	}
+	l.known = true
+	return l
 }
 
-// kind finds a column of the table.
+// loadedTable is a table of the file with its fields, where they are known.
+type loadedTable struct {
+	spec   *Table
+	fields []TableField
+	known  bool
+}
+
+// kind finds a field of the table.
 func (t *loadedTable) kind(name string) (event.Kind, bool) {
-	for _, f := range t.table.Fields() {
+	for _, f := range t.fields {
 		if f.Name == name {
 			return f.Kind, true
 		}
@@ -291,7 +333,7 @@ func (t *loadedTable) kind(name string) (event.Kind, bool) {
 }
 
 func (t *loadedTable) names() (names []string) {
-	for _, f := range t.table.Fields() {
+	for _, f := range t.fields {
 		names = append(names, f.Name)
 	}
 	return names
@@ -365,6 +407,9 @@ func (p *planner) find(name string, pos Pos, what string) int {
 	}
 	if name == timeName {
 		return p.add(timeName, event.Time, pos)
+	}
+	if c, ok := p.ageColumn(name, pos, what); ok {
+		return c
 	}
 	if f, ok := p.plan.Contract.Field(name); ok && p.plan.series == nil {
 		i := p.add(name, f.Kind, pos)

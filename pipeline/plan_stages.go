@@ -14,8 +14,8 @@ import (
 // routes and writes results.
 type stagePlan struct {
 	index int
-	// by is the field whose values are the keys, and key its column; -1 in the
-	// first stage, where they come with the events.
+	// by is the field whose values are the keys, and key its column; -1 for the
+	// source's key, which comes with every event.
 	by  string
 	key int
 	// topic is where the events come from, state where the stage's state goes.
@@ -87,7 +87,7 @@ func (p *planner) stages(front []planStep) {
 	last := len(plan.stages) - 1
 	readers := map[int]int{} // of a column: the first stage that reads it
 	for _, st := range plan.stages[1:] {
-		if r, ok := readers[st.key]; !ok || st.index-1 < r {
+		if r, ok := readers[st.key]; st.key >= 0 && (!ok || st.index-1 < r) {
 			readers[st.key] = st.index - 1 // the stage before sends it
 		}
 	}
@@ -131,7 +131,10 @@ func (p *planner) stageOf(by string, from int) int {
 	for i := 2; slices.ContainsFunc(p.plan.stages, func(s *stagePlan) bool { return s.topic == name }); i++ {
 		name = fmt.Sprintf("%s-by-%s-%d", p.spec.Name, topicPart(by), i)
 	}
-	key := slices.IndexFunc(p.plan.columns, func(c columnDef) bool { return c.name == by })
+	key := -1
+	if by != p.key {
+		key = slices.IndexFunc(p.plan.columns, func(c columnDef) bool { return c.name == by })
+	}
 	p.plan.stages = append(p.plan.stages, &stagePlan{index: n, by: by, key: key, topic: name, state: name + "-state"})
 	return n
 }
@@ -221,6 +224,12 @@ func (p *planner) carry() {
 	for _, c := range plan.results {
 		needed[c] = true
 	}
+	for _, l := range plan.lookups {
+		needed[l.found] = true
+		if l.at >= 0 {
+			needed[l.at] = true
+		}
+	}
 	if plan.infer != nil {
 		for _, in := range plan.infer.inputs {
 			for _, c := range in {
@@ -269,7 +278,7 @@ func (p *planner) carry() {
 				needed[c] = true
 			}
 		}
-		if plan.order >= 0 {
+		if plan.order >= 0 && plan.series == nil {
 			needed[plan.order] = true
 		}
 		for c := range plan.columns {

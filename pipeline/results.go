@@ -1,6 +1,9 @@
 package pipeline
 
 import (
+	"strconv"
+	"strings"
+
 	"github.com/freshet-io/freshet/errkind"
 	"github.com/freshet-io/freshet/event"
 )
@@ -16,6 +19,7 @@ type results struct {
 	ids    []*resultID // by topic
 	head   []byte      // static text: model, version
 	tails  [][]byte    // static text by route: its name, the contract, the beginning of the features
+	tables [][]byte    // `"lookup":` by Plan.lookups
 	names  [][]byte    // `"feature":` by Plan.results, with the comma before it
 	outs   [][]byte    // `"name":` by further output
 	scoreB int
@@ -44,6 +48,10 @@ func newResults(p *Plan, topics []string, partition, maxRecord int) *results {
 			name = append(name, ',')
 		}
 		r.names = append(r.names, append(appendString(name, p.columns[c].name), ':'))
+	}
+	for _, l := range p.lookups {
+		name, _, _ := strings.Cut(p.columns[l.out[0]].name, ".")
+		r.tables = append(r.tables, append(appendString(nil, name), ':'))
 	}
 	for i := range p.routes {
 		tail := appendString([]byte(`,"route":`), p.routes[i].name)
@@ -78,7 +86,7 @@ func newResults(p *Plan, topics []string, partition, maxRecord int) *results {
 func (r *results) write(f *frame) (predictions int) {
 	for i, s := range r.routes {
 		if s != nil {
-			s.run(f)
+			s.fill(f)
 			r.holds[i].Name = r.plan.routes[i].name
 		}
 	}
@@ -179,7 +187,38 @@ func (r *results) body(b []byte, f *frame, row int) []byte {
 		b = append(b, r.names[i]...)
 		b = appendValue(b, f.columns[c], row, 64, &r.clock)
 	}
-	return append(b, "}}"...)
+	b = append(b, '}')
+	if len(p.lookups) > 0 {
+		b = r.lookups(b, f, row)
+	}
+	return append(b, '}')
+}
+
+// lookups says whether everything looked up was there, and of when it is.
+func (r *results) lookups(b []byte, f *frame, row int) []byte {
+	complete := true
+	for _, l := range r.plan.lookups {
+		complete = complete && f.columns[l.found].Bools[row]
+	}
+	b = strconv.AppendBool(append(b, `,"features_complete":`...), complete)
+	open := false
+	for i, l := range r.plan.lookups {
+		if l.at < 0 || f.columns[l.at].IsNull(row) {
+			continue
+		}
+		if !open {
+			b = append(b, `,"feature_times":{`...)
+			open = true
+		} else {
+			b = append(b, ',')
+		}
+		b = append(b, r.tables[i]...)
+		b = append(r.clock.append(append(b, '"'), f.columns[l.at].Ints[row]), '"')
+	}
+	if open {
+		b = append(b, '}')
+	}
+	return b
 }
 
 // outputs writes the model's outputs besides the score.

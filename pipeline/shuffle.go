@@ -15,18 +15,24 @@ import (
 // each frame and partition, so that every partition learns how far time is. It
 // belongs to one task.
 type shuffle struct {
-	to        *stagePlan
-	task      int // the partition of this task
-	rows      [][]int32
-	keys      []string
-	partition []int32
+	to    *stagePlan
+	task  int // the partition of this task
+	limit int // the broker's greatest record; 0 without
+	rows  [][]int32
+	keys  []string
 }
 
-func newShuffle(to *stagePlan, task, partitions int) *shuffle {
-	return &shuffle{to: to, task: task, rows: make([][]int32, partitions)}
+func newShuffle(to *stagePlan, task, partitions, limit int) *shuffle {
+	return &shuffle{to: to, task: task, limit: limit, rows: make([][]int32, partitions)}
 }
 
-// write fills f.moved, one record a partition.
+// moved is a record for a partition of the next stage's topic.
+type moved struct {
+	partition int
+	record    [1]event.Record
+}
+
+// write fills f.moved, one record or more a partition.
 func (s *shuffle) write(f *frame) {
 	for i := range s.rows {
 		s.rows[i] = s.rows[i][:0]
@@ -40,17 +46,38 @@ func (s *shuffle) write(f *frame) {
 		s.rows[p] = append(s.rows[p], int32(row))
 	}
 	f.moved = f.moved[:0]
-	for _, rows := range s.rows {
-		from := len(f.arena)
-		f.arena = appendMove(f.arena, f, rows, s.task, s.keys, s.to.inputs)
-		f.moved = append(f.moved, event.Record{Value: f.arena[from:len(f.arena):len(f.arena)]})
+	for p, rows := range s.rows {
+		s.move(f, p, rows)
 	}
+}
+
+// move writes rows for a partition, in two records where they are too many for one.
+func (s *shuffle) move(f *frame, partition int, rows []int32) {
+	from := len(f.arena)
+	f.arena = appendMove(f.arena, f, rows, s.task, s.keys, s.to.inputs)
+	if size := len(f.arena) - from; s.limit > 0 && size > s.limit {
+		f.arena = f.arena[:from]
+		if half := len(rows) / 2; half > 0 {
+			s.move(f, partition, rows[:half])
+			s.move(f, partition, rows[half:])
+			return
+		}
+		f.refuse(int(rows[0]), s.task, "result_too_large", "features", 1, errkind.Errorf(errkind.Invalid,
+			"the event has %d bytes with its features, and the broker takes at most %d", size, s.limit))
+		s.move(f, partition, nil)
+		return
+	}
+	f.moved = append(f.moved, moved{partition, [1]event.Record{{Value: f.arena[from:len(f.arena):len(f.arena)]}}})
 }
 
 // keyRows writes the next stage's keys as texts; a row without one becomes a dead letter.
 func (s *shuffle) keyRows(f *frame) {
-	key := f.columns[s.to.key]
 	s.keys = sized(s.keys, f.rows.N)
+	if s.to.key < 0 {
+		copy(s.keys, f.rows.Key)
+		return
+	}
+	key := f.columns[s.to.key]
 	for row := range f.rows.N {
 		switch {
 		case f.skip[row]:

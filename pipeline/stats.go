@@ -17,6 +17,7 @@ type counters struct {
 	failures      atomic.Uint64 // rows that the model did not score
 	fallbacks     atomic.Uint64
 	late          atomic.Uint64 // events later than allowed
+	filled        atomic.Uint64 // rows of series that no reading stands behind
 	exprFaults    atomic.Uint64
 	lookupMisses  atomic.Uint64
 	freshness     histogram.Histogram
@@ -63,6 +64,8 @@ type Stats struct {
 	ExpressionFaults, LookupMisses uint64
 	// Late counts events that came later than allowed, whatever became of them.
 	Late uint64
+	// Filled counts the rows of a series that no reading stands behind.
+	Filled uint64
 	// Routes counts predictions by route.
 	Routes map[string]uint64
 	// Freshness is publication time minus event time, SinceArrival minus the
@@ -93,7 +96,7 @@ func (p *Pipeline) Stats() Stats {
 		Consumed: c.consumed.Load(), Predictions: c.predictions.Load(),
 		Failures: c.failures.Load(), Fallbacks: c.fallbacks.Load(),
 		ExpressionFaults: c.exprFaults.Load(), LookupMisses: c.lookupMisses.Load(),
-		Late:      c.late.Load(),
+		Late: c.late.Load(), Filled: c.filled.Load(),
 		Freshness: c.freshness.Snapshot(), SinceArrival: c.sinceArrival.Snapshot(),
 		FeatureLookup: c.lookupSeconds.Snapshot(), BatchRows: c.batchRows.Snapshot(),
 		Routes: map[string]uint64{}, Flushes: map[string]uint64{},

@@ -35,7 +35,8 @@ type task struct {
 	labelDecoder *contract.Decoder // nil where the stage has no labels
 	labelRule    contract.TimeRule
 	front        []frameStep
-	groups       []*windowsStep
+	series       *seriesStep // nil without a resample step
+	groups       []stateStep
 	changelog    *changelog // nil where the stage has no state
 	// Of the last stage.
 	scorer  *scorer // nil where there is no model
@@ -68,6 +69,12 @@ func (p *Pipeline) newTask(st *stagePlan, claim broker.Claim) (*task, error) {
 		t.log = t.log.With("by", st.by)
 	}
 	var err error
+	if plan.series != nil && st.index == 0 {
+		if t.series, err = newSeriesStep(plan); err != nil {
+			return nil, err
+		}
+		t.groups = append(t.groups, t.series)
+	}
 	if t.front, err = t.steps(st.steps); err != nil {
 		return nil, err
 	}
@@ -79,7 +86,7 @@ func (p *Pipeline) newTask(st *stagePlan, claim broker.Claim) (*task, error) {
 	}
 	limit := p.broker.Capabilities().MaxRecordBytes
 	if st.index+1 < len(plan.stages) {
-		t.shuffle = newShuffle(plan.stages[st.index+1], claim.Partition(), p.partitions)
+		t.shuffle = newShuffle(plan.stages[st.index+1], claim.Partition(), p.partitions, limit)
 	} else {
 		if t.back, err = t.steps(plan.back); err != nil {
 			return nil, err
@@ -145,7 +152,7 @@ func (t *task) steps(plans []planStep) (steps []frameStep, err error) {
 		case *maskPlan:
 			steps = append(steps, &maskStep{s})
 		case *lookupPlan:
-			steps = append(steps, &lookupStep{plan: s, out: make([]*event.Column, len(s.out))})
+			steps = append(steps, t.newLookupStep(s))
 		}
 	}
 	return steps, nil
@@ -165,7 +172,7 @@ func (t *task) run(ctx context.Context) error {
 	defer t.p.progress.drop(t.stage.index, t.claim.Partition())
 	var stages sync.WaitGroup
 	var commit, back error
-	stages.Go(func() { back = t.runBack(stop) })
+	stages.Go(func() { back = t.runBack(context.WithoutCancel(ctx), stop) })
 	stages.Go(func() { commit = t.runCommitter(stop) })
 	front := t.runFront(ctx)
 	close(t.full)
@@ -213,8 +220,8 @@ func (e *restoreError) Error() string { return "restore the state: " + e.err.Err
 func (t *task) countState() {
 	var keys, bytes int64
 	for _, g := range t.groups {
-		keys += int64(g.windows.Keys())
-		bytes += g.windows.Bytes()
+		keys += int64(g.keyed().Keys())
+		bytes += g.keyed().Bytes()
 	}
 	t.p.counters.state([2]int{t.stage.index, t.claim.Partition()}, keys, bytes)
 }
@@ -235,7 +242,9 @@ func (t *task) runFront(ctx context.Context) error {
 		if err := t.intake.next(ctx, f); err != nil {
 			return err
 		}
-		t.prepare(f)
+		if err := t.prepare(ctx, f); err != nil {
+			return err
+		}
 		if t.scorer != nil && f.rows.N > 0 {
 			if err := t.scorer.submit(context.WithoutCancel(ctx), f); err != nil {
 				return fmt.Errorf("submit to the model: %w", err)
@@ -248,22 +257,33 @@ func (t *task) runFront(ctx context.Context) error {
 }
 
 // prepare runs the steps before the model.
-func (t *task) prepare(f *frame) {
+func (t *task) prepare(ctx context.Context, f *frame) error {
+	if t.series != nil {
+		t.series.run(f)
+		t.p.counters.filled.Add(uint64(t.series.filled))
+	}
 	t.stage.bind(t.p.plan, f)
-	t.runSteps(t.front, f)
+	if err := t.runSteps(ctx, t.front, f); err != nil {
+		return err
+	}
 	if t.changelog != nil {
 		t.changelog.record(f, f.next)
 		t.countState()
 	}
 	t.p.counters.consumed.Add(uint64(f.consumed))
 	t.p.progress.set(t.stage.index, t.claim.Partition(), f.watermark)
+	return nil
 }
 
-func (t *task) runSteps(steps []frameStep, f *frame) {
+func (t *task) runSteps(ctx context.Context, steps []frameStep, f *frame) error {
 	c := &t.p.counters
 	for _, s := range steps {
 		began := time.Now()
-		faults := uint64(s.run(f))
+		n, err := s.run(ctx, f)
+		if err != nil {
+			return err
+		}
+		faults := uint64(n)
 		switch s.(type) {
 		case *exprStep:
 			c.exprFaults.Add(faults)
@@ -274,15 +294,16 @@ func (t *task) runSteps(steps []frameStep, f *frame) {
 			c.lookupSeconds.Record(int64(time.Since(began)))
 		}
 	}
+	return nil
 }
 
 // runBack takes the model's answers and writes results, until the front has
 // closed the queue. It waits for the answers even after a failure, because a
 // frame's rows belong to the model until then.
-func (t *task) runBack(stopFront func()) (err error) {
+func (t *task) runBack(ctx context.Context, stopFront func()) (err error) {
 	defer close(t.ready)
 	for f := range t.full {
-		if ferr := t.finish(f); ferr != nil && err == nil {
+		if ferr := t.finish(ctx, f); ferr != nil && err == nil {
 			err = ferr
 			stopFront()
 		}
@@ -296,11 +317,13 @@ func (t *task) runBack(stopFront func()) (err error) {
 }
 
 // finish turns a frame into records.
-func (t *task) finish(f *frame) error {
+func (t *task) finish(ctx context.Context, f *frame) error {
 	if t.scorer != nil && f.rows.N > 0 {
 		t.p.counters.failures.Add(uint64(t.scorer.collect(f)))
 	}
-	t.runSteps(t.back, f)
+	if err := t.runSteps(ctx, t.back, f); err != nil {
+		return err
+	}
 	f.arena = f.arena[:0]
 	f.predictions = 0
 	if t.shuffle != nil {
@@ -400,7 +423,7 @@ func (t *task) publications(f *frame) {
 		}
 	}
 	for i := range f.moved {
-		t.tx.Publish = append(t.tx.Publish, broker.Publication{Topic: t.shuffle.to.topic, Partition: i, Records: f.moved[i : i+1]})
+		t.tx.Publish = append(t.tx.Publish, broker.Publication{Topic: t.shuffle.to.topic, Partition: f.moved[i].partition, Records: f.moved[i].record[:]})
 	}
 	if len(f.dead) > 0 {
 		t.tx.Publish = append(t.tx.Publish, broker.Publication{Topic: t.p.plan.Spec.DeadLetters(), Partition: broker.AnyPartition, Records: f.dead})

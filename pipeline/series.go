@@ -1,0 +1,87 @@
+package pipeline
+
+import (
+	"math"
+	"time"
+
+	"github.com/freshet-io/freshet/feature"
+)
+
+// seriesStep turns a frame's readings into rows of series. It belongs to one task.
+type seriesStep struct {
+	plan      *seriesPlan
+	resampler *feature.Resampler
+	batch     feature.Batch
+	delta     []byte
+	filled    int // rows of the frame that no reading stands behind
+}
+
+// seriesFetch is the greatest number of readings of a frame: each may give many rows.
+const seriesFetch = 256
+
+func newSeriesStep(p *Plan) (*seriesStep, error) {
+	spec := p.series.spec
+	c := feature.ResampleConfig{Every: spec.Every, Limit: spec.Limit, Retain: p.Spec.Source.timeRule(p.Contract).Lateness}
+	for i, f := range spec.Fields {
+		c.Fields = append(c.Fields, feature.ResampleField{Name: f.Name, Kind: p.columns[p.series.out[i]].kind, Fill: f.Fill})
+	}
+	r, err := feature.NewResampler(c)
+	if err != nil {
+		return nil, err
+	}
+	return &seriesStep{plan: p.series, resampler: r}, nil
+}
+
+func (s *seriesStep) keyed() feature.State { return s.resampler }
+func (s *seriesStep) change() []byte       { return s.delta }
+
+// run replaces the frame's rows.
+func (s *seriesStep) run(f *frame) {
+	s.delta, s.filled = s.delta[:0], 0
+	b := &s.batch
+	b.N, b.Keys, b.Times = f.rows.N, f.keys, f.rows.Time
+	b.Fields = b.Fields[:0]
+	for _, i := range s.plan.fields {
+		b.Fields = append(b.Fields, &f.rows.Columns[i])
+	}
+	if f.rows.N == 0 {
+		f.series.Row = f.series.Row[:0]
+		f.series.Filled = f.series.Filled[:0]
+		for _, c := range f.series.Columns {
+			c.Reset(0)
+		}
+	} else {
+		_, s.delta = s.resampler.Resample(b, 0, math.MaxInt, &f.series, s.delta)
+	}
+	n := len(f.series.Row)
+	old, rows := &f.rows, &f.spare
+	rows.N = n
+	rows.Index, rows.ID, rows.Key = sized(rows.Index, n), sized(rows.ID, n), sized(rows.Key, n)
+	rows.Time, rows.Arrival = sized(rows.Time, n), sized(rows.Arrival, n)
+	origins := make([]origin, 0, len(f.origins))
+	for i, r := range f.series.Row {
+		rows.Index[i] = int32(i)
+		if f.recs != nil {
+			rows.Index[i] = old.Index[r]
+		} else {
+			origins = append(origins, f.origins[r])
+		}
+		rows.Key[i], rows.Time[i], rows.Arrival[i] = f.series.Keys[i], f.series.Times[i], old.Arrival[r]
+		from := len(f.text)
+		f.text = append(append(f.text, rows.Key[i]...), '@')
+		f.text = time.Unix(0, rows.Time[i]).UTC().AppendFormat(f.text, time.RFC3339Nano)
+		rows.ID[i] = textOf(f.text[from:])
+		if f.series.Filled[i] {
+			s.filled++
+		}
+	}
+	// The decoded columns stay where they are: only the rows around them change places.
+	old.N, rows.N = n, old.N
+	old.Index, rows.Index = rows.Index, old.Index
+	old.ID, rows.ID = rows.ID, old.ID
+	old.Key, rows.Key = rows.Key, old.Key
+	old.Time, rows.Time = rows.Time, old.Time
+	old.Arrival, rows.Arrival = rows.Arrival, old.Arrival
+	f.origins = origins
+	f.keys = old.Key
+}
