@@ -49,14 +49,36 @@ func runExample(t *testing.T, lines []string) Aggregate {
 		}
 		return d
 	}
-	win := Window{Name: "example", Aggregate: agg, Over: duration("over")}
+	after := func(word string) string {
+		if i := slices.Index(words, word); i >= 0 {
+			return words[i+1]
+		}
+		return ""
+	}
+	win := Window{Name: "example", Aggregate: agg, Over: duration("over"), Delay: duration("delay"), Sketch: slices.Contains(words, "sketch")}
+	switch after("shape") {
+	case "panes":
+		win.Shape = Panes
+		if win.Panes, err = strconv.Atoi(after("panes")); err != nil {
+			t.Fatal(err)
+		}
+	case "tumbling":
+		win.Shape = Tumbling
+	case "session":
+		win.Shape = Session
+	}
+	if q := after("q"); q != "" {
+		if win.Q, err = strconv.ParseFloat(q, 64); err != nil {
+			t.Fatal(err)
+		}
+	}
 	if words[1] != "over" {
 		win.Field = words[1]
 	}
 	if win.Field == "terminal" {
 		win.Kind = event.String
 	}
-	w, err := NewWindows(Config{Windows: []Window{win}, Retain: duration("retain")})
+	w, err := New(Config{Windows: []Window{win}, Retain: duration("retain")})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -75,7 +97,7 @@ func runExample(t *testing.T, lines []string) Aggregate {
 			values = []any{parseValue(t, f[2], win.Kind)}
 		}
 		b.set(0, f[1], at.UnixNano(), values)
-		out := newOut(w)
+		out := outFor(1)
 		w.Update(&Batch{N: 1, Keys: b.keys, Times: b.times, Fields: b.fields}, out, nil)
 		if got, want := cell(out[0], 0), parseValue(t, f[4], out[0].Kind); got != want {
 			t.Errorf("%s: got %v", line, got)
