@@ -1,0 +1,29 @@
+#!/usr/bin/env bash
+# A Feast feature server over SQLite with the features of feast/repo.py, from the
+# virtual environment that test/prepare.sh makes (FRESHET_FEAST names another).
+set -u
+here=$(cd "$(dirname "$0")" && pwd)
+venv=${FRESHET_FEAST:-${XDG_CACHE_HOME:-$HOME/.cache}/freshet/feast}
+[ -x "$venv/bin/feast" ] || { echo "Feast is not installed in $venv" >&2; exit 3; }
+. "$here/lib.sh"
+
+port=$(free_port)
+cp "$here/feast/feature_store.yaml" "$here/feast/repo.py" "$dir"
+cd "$dir" || exit 1
+export FEAST_USAGE=False
+if ! "$venv/bin/python" repo.py >"$dir/log" 2>&1; then
+	cat "$dir/log" >&2
+	exit 1
+fi
+"$venv/bin/feast" serve -h 127.0.0.1 -p "$port" --no-access-log >>"$dir/log" 2>&1 </dev/null &
+server=$!
+# In bash, because curl need not be here.
+answers() {
+	local line
+	exec 3<>"/dev/tcp/127.0.0.1/$port" || return 1
+	printf 'GET /health HTTP/1.0\r\n\r\n' >&3
+	read -r line <&3
+	exec 3>&-
+	[[ $line == *" 200 "* ]]
+}
+serve "127.0.0.1:$port" answers

@@ -1,0 +1,35 @@
+#!/usr/bin/env bash
+# A PostgreSQL server with the user and database "freshet" and the password
+# "freshet-test", from Debian's postgresql. Run by root it becomes the user postgres.
+set -u
+bin=
+# Debian keeps them off the PATH, a folder for each version.
+for b in "$(dirname "$(command -v initdb || echo /nowhere/initdb)")" /usr/lib/postgresql/*/bin; do
+	[ -x "$b/initdb" ] && [ -x "$b/postgres" ] && bin=$b
+done
+[ -n "$bin" ] || { echo "postgresql is not installed" >&2; exit 3; }
+as=()
+if [ "$(id -u)" = 0 ]; then
+	id postgres >/dev/null 2>&1 && command -v setpriv >/dev/null || { echo "root cannot run PostgreSQL here: no user postgres, or no setpriv" >&2; exit 3; }
+	as=(setpriv --reuid=postgres --regid=postgres --clear-groups --)
+fi
+. "$(dirname "$0")/lib.sh"
+
+stop_signal=INT # PostgreSQL's fast shutdown
+port=$(free_port)
+echo freshet-test >"$dir/password"
+chmod 755 "$dir"
+mkdir "$dir/data"
+[ "$(id -u)" = 0 ] && chown postgres "$dir/data" "$dir/password" && chown postgres "$dir"
+cd "$dir" || exit 1
+if ! "${as[@]}" "$bin/initdb" -D "$dir/data" --username=freshet --pwfile="$dir/password" --auth=scram-sha-256 \
+	--encoding=UTF8 --locale=C --no-sync >"$dir/log" 2>&1; then
+	cat "$dir/log" >&2
+	exit 1
+fi
+echo 'CREATE DATABASE freshet' | "${as[@]}" "$bin/postgres" --single -D "$dir/data" postgres >>"$dir/log" 2>&1
+"${as[@]}" "$bin/postgres" -D "$dir/data" -h 127.0.0.1 -p "$port" -k "$dir" -c fsync=off -c max_connections=40 \
+	-c shared_buffers=32MB >"$dir/log" 2>&1 </dev/null &
+server=$!
+answers() { grep -q 'ready to accept connections' "$dir/log"; }
+serve "127.0.0.1:$port" answers
