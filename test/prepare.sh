@@ -26,9 +26,29 @@ if ! have_onnx_testdata; then
 	fi
 fi
 
+# A Python with pandas and pyarrow, for the test that reads an export with them.
+python="${XDG_CACHE_HOME:-$HOME/.cache}/freshet/python"
+have_pyarrow() {
+	for p in "${FRESHET_PYTHON:-$python/bin/python3}" python3; do
+		"$p" -c 'import pandas, pyarrow.dataset' >/dev/null 2>&1 && return 0
+	done
+	return 1
+}
+
+if ! have_pyarrow; then
+	log=$(mktemp)
+	if { python3 -m venv "$python" && timeout 300 "$python/bin/pip" install -q pandas==3.1.1 pyarrow==26.0.1; } >"$log" 2>&1 </dev/null; then
+		say "installed pandas and pyarrow into $python"
+	else
+		say "NOT INSTALLED: pandas and pyarrow ($(tail -n 1 "$log"))"
+	fi
+	rm -f "$log"
+fi
+
 found=()
 have_onnx_testdata && found+=(onnx-testdata)
 command -v curl >/dev/null && found+=(curl)
+have_pyarrow && found+=(pyarrow)
 # The public data sets are not part of the project; where they lie beside it the tests read them.
 [ -d "${FRESHET_SHARED_DATA:-../shared/data}/card-fraud" ] && found+=(data)
 (

@@ -90,7 +90,7 @@ a durable journal in the data folder; there is no service to install.
 	f.StringVar(&a.logFormat, "log-format", "text", "format of the log on standard error: text or json")
 	root.AddCommand(
 		a.demoCommand(), a.runCommand(), a.lintCommand(), a.testCommand(),
-		a.produceCommand(), a.consumeCommand(), a.topicsCommand(),
+		a.produceCommand(), a.consumeCommand(), a.topicsCommand(), a.featuresCommand(),
 		a.brokerCommand(), a.journalCommand(), a.versionCommand(),
 	)
 	return root
