@@ -124,16 +124,64 @@ func appendText(dst []byte, s string) []byte {
 	return append(dst, s...)
 }
 
-// appendColumns writes the columns of entries, times aside.
-func (w *Windows) appendColumns(dst []byte) []byte {
+// form is how a column of words is written.
+type form uint8
+
+const (
+	asFloats form = iota
+	asStrings
+	asNumbers
+	asRaw // eight bytes each
+)
+
+func formOf(k event.Kind) form {
+	switch {
+	case k == event.Float:
+		return asFloats
+	case k == event.String:
+		return asStrings
+	}
+	return asNumbers
+}
+
+// forms are those of an entry's words behind the time.
+func (p *plan) forms() []form {
+	var all []form
+	for _, c := range p.columns {
+		all = append(all, formOf(c.Kind))
+	}
+	if p.masked {
+		all = append(all, asNumbers)
+	}
+	for len(all) < p.stride-1 {
+		all = append(all, asRaw)
+	}
+	return all
+}
+
+// begins reports whether word f of a new row is always that of an unknown label.
+func (w *Windows) begins(f int) bool { return w.ids && f < len(w.columns) && w.columns[f].label }
+
+func (w *Windows) appendWords(dst []byte, f form, words []uint64) []byte {
+	switch f {
+	case asFloats:
+		return appendFloats(dst, words)
+	case asStrings:
+		return w.appendStrings(dst, words)
+	case asNumbers:
+		return appendNumbers(dst, words)
+	}
+	for _, v := range words {
+		dst = binary.LittleEndian.AppendUint64(dst, v)
+	}
+	return dst
+}
+
+// appendColumns writes the columns of entries, times aside; of new ones, labels aside too.
+func (w *Windows) appendColumns(dst []byte, fresh bool) []byte {
 	for f := range w.words {
-		switch {
-		case f == len(w.fields) || needsMask(w.fields[f].Kind):
-			dst = appendNumbers(dst, w.words[f])
-		case w.fields[f].Kind == event.Float:
-			dst = appendFloats(dst, w.words[f])
-		default:
-			dst = w.appendStrings(dst, w.words[f])
+		if !fresh || !w.begins(f) {
+			dst = w.appendWords(dst, w.form[f], w.words[f])
 		}
 	}
 	return dst
@@ -305,47 +353,77 @@ func (r *reader) strings(dst []uint64, texts [][]byte) [][]byte {
 	return texts
 }
 
-// columns reads the columns of n entries; strings stay references into texts.
-func (r *reader) columns(w *Windows, n int, into *decoded) {
+// words reads a column; strings stay references into the texts returned.
+func (r *reader) words(f form, dst []uint64, texts [][]byte) [][]byte {
+	switch f {
+	case asFloats:
+		r.floats(dst)
+	case asStrings:
+		return r.strings(dst, texts)
+	case asNumbers:
+		r.numbers(dst)
+	default:
+		if len(r.b) < 8*len(dst) {
+			r.fail("ends early")
+			return texts
+		}
+		for i := range dst {
+			dst[i] = binary.LittleEndian.Uint64(r.b[8*i:])
+		}
+		r.b = r.b[8*len(dst):]
+	}
+	return texts
+}
+
+// columns reads what appendColumns wrote of n entries.
+func (r *reader) columns(w *Windows, n int, fresh bool, into *decoded) {
 	into.words = resize(into.words, len(w.words))
 	into.texts = resize(into.texts, len(w.words))
 	for f := range w.words {
 		if r.err != nil {
 			return
 		}
-		into.words[f] = resize(into.words[f], n)
 		into.texts[f] = into.texts[f][:0]
-		switch {
-		case f == len(w.fields) || needsMask(w.fields[f].Kind):
-			r.numbers(into.words[f])
-		case w.fields[f].Kind == event.Float:
-			r.floats(into.words[f])
-		default:
-			into.texts[f] = r.strings(into.words[f], into.texts[f])
+		if into.words[f] = resize(into.words[f], n); !fresh || !w.begins(f) {
+			into.texts[f] = r.words(w.form[f], into.words[f], into.texts[f])
 		}
 	}
 }
 
 // decoded is a delta or a key's snapshot before it is applied.
 type decoded struct {
-	keys  [][]byte
-	refs  []uint64
-	times []int64
-	words [][]uint64
-	texts [][][]byte
-	sums  []sum
+	keys       [][]byte
+	refs       []uint64
+	times      []int64
+	words      [][]uint64
+	texts      [][][]byte
+	moves      []uint64
+	sums       []sum
+	moments    []moments
+	clock      int64
+	labels     int
+	labelTexts [][][]byte
 }
 
-// adopt makes decoded entries the current words, holding their strings until unload.
-func (w *Windows) adopt(d *decoded) {
+// adopt makes n decoded entries the current words, holding their strings until unload.
+func (w *Windows) adopt(d *decoded, n int, fresh bool) {
+	w.fillWords(n)
 	for f := range w.words {
-		w.words[f] = append(w.words[f][:0], d.words[f]...)
-		if f < len(w.fields) && w.fields[f].Kind == event.String {
-			for i, ref := range w.words[f] {
-				if ref != 0 {
-					w.words[f][i] = w.dict.hold(string(d.texts[f][ref-1]))
-				}
-			}
+		if fresh && w.begins(f) {
+			continue
+		}
+		copy(w.words[f], d.words[f])
+		if w.form[f] == asStrings {
+			w.holdTexts(w.words[f], d.texts[f])
+		}
+	}
+}
+
+// holdTexts turns references into numbers of the dictionary.
+func (w *Windows) holdTexts(words []uint64, texts [][]byte) {
+	for i, ref := range words {
+		if ref != 0 {
+			words[i] = w.dict.hold(string(texts[ref-1]))
 		}
 	}
 }

@@ -11,11 +11,17 @@ import (
 func (w *Windows) push(k uint32, t int64, row int) bool {
 	r := &w.rings[k]
 	block := w.view(r)
+	if w.join == ByKey {
+		if t < w.clock[k] {
+			return false
+		}
+		w.clock[k] = t
+	}
 	if r.start != r.tail {
 		if t < int64(block.at(r.tail - 1)[0]) {
 			return false
 		}
-		w.expire(k, r, block, t)
+		w.advance(k, r, block, t)
 		w.fit(r)
 		block = w.view(r)
 	}
@@ -23,44 +29,63 @@ func (w *Windows) push(k uint32, t int64, row int) bool {
 	s := r.tail
 	r.tail++
 	e := block.at(s)
-	e[0] = uint64(t)
-	for f := range w.words {
-		e[1+f] = w.words[f][row]
+	w.write(e, t, row)
+	if g := &w.groups[0]; g.lead < 0 {
+		w.enter(k, g, e, s, 0)
 	}
-	w.enter(k, e, s)
+	w.register(k, e, s)
 	return true
 }
 
-// expire moves every window's head to time t and drops entries past the horizon.
-func (w *Windows) expire(k uint32, r *ring, block view, t int64) {
+// register enters a new entry into the tables that all keys share.
+func (w *Windows) register(k uint32, e []uint64, s uint32) {
+	if w.strings {
+		for f := range w.columns {
+			if w.columns[f].Kind == event.String {
+				w.dict.retain(e[1+f])
+			}
+		}
+	}
+	if w.ids {
+		w.idx.put(e[w.idAt], k, s)
+	}
+}
+
+// advance moves every window to time t and drops entries past the horizon.
+func (w *Windows) advance(k uint32, r *ring, block view, t int64) {
 	heads, sums := w.keyHeads(k), w.keySums(k)
 	for i := range w.spans {
 		sp := &w.spans[i]
-		h := heads[i]
-		for ; h != r.tail; h++ {
+		h, lead := heads[i], r.tail
+		if sp.lead >= 0 {
+			lead = heads[sp.lead]
+		}
+		from := h
+		for ; h != lead; h++ {
 			e := block.at(h)
-			if uint64(t)-e[0] < sp.over {
+			if uint64(t)-e[0] < sp.far {
 				break
 			}
 			for _, a := range sp.sums {
-				if v := e[1+a.field]; v != nullFloat {
+				if v := e[1+a.col]; v != nullFloat {
 					s := &sums[a.slot]
 					s.add(-math.Float64frombits(v))
 					s.n--
 				}
 			}
-			for _, a := range sp.dist {
-				if w.valid(e, a.field) && w.seen.find(k, uint32(a.field), e[1+a.field]).last == h {
-					w.keyDist(k)[a.slot]--
-				}
+			if sp.more {
+				w.exit(k, sp, e, h)
 			}
 		}
 		heads[i] = h
-		if h == r.tail {
+		if h == lead && h != from {
 			for _, a := range sp.sums {
 				sums[a.slot] = sum{}
 			}
 		}
+	}
+	for i := len(w.groups) - 1; i >= 0 && w.groups[i].lead >= 0; i-- {
+		w.follow(k, r, block, t, &w.groups[i])
 	}
 	for r.start != r.tail {
 		e := block.at(r.start)
@@ -76,33 +101,89 @@ func (w *Windows) expire(k uint32, r *ring, block view, t int64) {
 			w.keyLasts(k)[i] = r.start
 		}
 	}
+	for i, f := range w.keyFirsts(k) {
+		if int32(f-r.start) < 0 {
+			w.keyFirsts(k)[i] = r.start
+		}
+	}
+}
+
+// exit counts an entry out of what a span holds beside sums.
+func (w *Windows) exit(k uint32, sp *span, e []uint64, h uint32) {
+	for _, a := range sp.counts {
+		if w.valid(e, a.col) {
+			w.keyCounts(k)[a.slot]--
+		}
+	}
+	for _, a := range sp.dist {
+		if w.valid(e, a.col) && w.seen.find(k, w.seenField(sp.group, a.col), e[1+a.col]).last == h {
+			w.keyCounts(k)[a.slot]--
+		}
+	}
+	for _, a := range sp.moments {
+		if v := e[1+a.col]; v != nullFloat {
+			w.keyMoments(k)[a.slot].remove(math.Float64frombits(v))
+		}
+	}
+}
+
+// follow lets entries that have become old enough enter a group with a delay.
+func (w *Windows) follow(k uint32, r *ring, block view, t int64, g *group) {
+	heads := w.keyHeads(k)
+	for s := heads[g.lead]; s != r.tail; s++ {
+		e := block.at(s)
+		age := uint64(t) - e[0]
+		if age < g.delay {
+			break
+		}
+		heads[g.lead] = s + 1
+		for i := g.from; i < g.to; i++ {
+			if age >= w.spans[i].far {
+				heads[i] = s + 1 // it has passed through between two rows
+			}
+		}
+		w.enter(k, g, e, s, age)
+	}
+	w.settleGroup(k, g)
 }
 
 // leave takes an entry's values out of the tables that all keys share.
 func (w *Windows) leave(k uint32, e []uint64, s uint32) {
-	for _, f := range w.distinct {
-		if w.valid(e, f) {
-			if x := w.seen.find(k, uint32(f), e[1+f]); x != nil && x.last == s {
-				w.seen.remove(k, uint32(f), e[1+f])
+	for i := range w.groups {
+		for _, c := range w.groups[i].distinct {
+			if w.valid(e, c) {
+				f := w.seenField(i, c)
+				if x := w.seen.find(k, f, e[1+c]); x != nil && x.last == s {
+					w.seen.remove(k, f, e[1+c])
+				}
 			}
 		}
 	}
 	if w.strings {
-		for f := range w.fields {
-			if w.fields[f].Kind == event.String {
+		for f := range w.columns {
+			if w.columns[f].Kind == event.String {
 				w.dict.drop(e[1+f])
 			}
 		}
 	}
+	if w.ids {
+		w.idx.remove(e[w.idAt], k, w.rings[k].start)
+	}
 }
 
-// enter counts a newest entry into every window.
-func (w *Windows) enter(k uint32, e []uint64, s uint32) {
+// seenField numbers a group's column in the table of values.
+func (w *Windows) seenField(group, col int) uint32 { return uint32(group*maxFields + col) }
+
+// enter counts the newest entry of a group, of the given age, into those of its windows that reach so far.
+func (w *Windows) enter(k uint32, g *group, e []uint64, s uint32, age uint64) {
 	sums := w.keySums(k)
-	for i := range w.spans {
+	for i := g.from; i < g.to; i++ {
 		sp := &w.spans[i]
+		if age >= sp.far {
+			continue
+		}
 		for _, a := range sp.sums {
-			if v := e[1+a.field]; v != nullFloat {
+			if v := e[1+a.col]; v != nullFloat {
 				acc := &sums[a.slot]
 				acc.add(math.Float64frombits(v))
 				acc.n++
@@ -111,49 +192,88 @@ func (w *Windows) enter(k uint32, e []uint64, s uint32) {
 				w.settle(k, i, a)
 			}
 		}
+		if sp.more {
+			w.enterMore(k, i, e)
+		}
 	}
-	if len(w.distinct) > 0 {
-		w.enterDistinct(k, e, s)
+	if len(g.distinct) > 0 {
+		w.enterDistinct(k, g, e, s, age)
 	}
-	if w.strings {
-		w.retainStrings(e)
-	}
-	for i := range w.extremes {
+	for _, i := range g.extremes {
 		w.enqueue(k, i, e, s)
 	}
-	for i, f := range w.lasts {
-		if w.valid(e, f) {
+	for _, i := range g.lasts {
+		switch l := &w.lasts[i]; {
+		case !w.valid(e, l.col):
+		case l.prior:
+			w.keyLasts(k)[i] = w.keyLasts(k)[l.newest]
+		default:
 			w.keyLasts(k)[i] = s + 1
 		}
 	}
 }
 
-func (w *Windows) retainStrings(e []uint64) {
-	for f := range w.fields {
-		if w.fields[f].Kind == event.String {
-			w.dict.retain(e[1+f])
+// enterMore counts an entry into what a span holds beside sums and distinct values.
+func (w *Windows) enterMore(k uint32, spanIndex int, e []uint64) {
+	sp := &w.spans[spanIndex]
+	for _, a := range sp.counts {
+		if w.valid(e, a.col) {
+			w.keyCounts(k)[a.slot]++
+		}
+	}
+	for _, a := range sp.moments {
+		if v := e[1+a.col]; v != nullFloat {
+			w.keyMoments(k)[a.slot].add(math.Float64frombits(v))
+		}
+		w.settleMoments(k, spanIndex, a)
+	}
+}
+
+// enterDistinct counts values that are new to a window.
+func (w *Windows) enterDistinct(k uint32, g *group, e []uint64, s uint32, age uint64) {
+	heads, counts := w.keyHeads(k), w.keyCounts(k)
+	for _, c := range g.distinct {
+		if !w.valid(e, c) {
+			continue
+		}
+		f := w.seenField(w.spans[g.from].group, c)
+		x := w.seen.find(k, f, e[1+c])
+		for i := g.from; i < g.to; i++ {
+			for _, a := range w.spans[i].dist {
+				if a.col == c && age < w.spans[i].far && (x == nil || int32(x.last-heads[i]) < 0) {
+					counts[a.slot]++
+				}
+			}
+		}
+		switch {
+		case x == nil:
+			w.seen.put(k, f, e[1+c], s)
+		case int32(x.last-s) < 0:
+			x.last = s
 		}
 	}
 }
 
-func (w *Windows) enterDistinct(k uint32, e []uint64, s uint32) {
-	heads, dist := w.keyHeads(k), w.keyDist(k)
-	for _, f := range w.distinct {
-		if !w.valid(e, f) {
-			continue
-		}
-		x := w.seen.find(k, uint32(f), e[1+f])
-		for i := range w.spans {
-			for _, a := range w.spans[i].dist {
-				if a.field == f && (x == nil || int32(x.last-heads[i]) < 0) {
-					dist[a.slot]++
-				}
+// extent is the entries that a span holds, as of where the key stands.
+func (w *Windows) extent(k uint32, spanIndex int) (from, to uint32) {
+	heads := w.keyHeads(k)
+	if lead := w.spans[spanIndex].lead; lead >= 0 {
+		return heads[spanIndex], heads[lead]
+	}
+	return heads[spanIndex], w.rings[k].tail
+}
+
+// settleGroup looks after the precision of a group from which entries have gone.
+func (w *Windows) settleGroup(k uint32, g *group) {
+	for i := g.from; i < g.to; i++ {
+		sp := &w.spans[i]
+		for _, a := range sp.sums {
+			if !w.keySums(k)[a.slot].exact() {
+				w.settle(k, i, a)
 			}
 		}
-		if x != nil {
-			x.last = s
-		} else {
-			w.seen.put(k, uint32(f), e[1+f], s)
+		for _, a := range sp.moments {
+			w.settleMoments(k, i, a)
 		}
 	}
 }
@@ -166,14 +286,14 @@ func (w *Windows) enqueue(k uint32, i int, e []uint64, s uint32) {
 	mask := uint32(len(items) - 1)
 	for head := w.keyHeads(k)[x.span]; q.start != q.tail && int32(items[q.start&mask]-head) < 0; q.start++ {
 	}
-	if e[1+x.field] == nullFloat {
+	if e[1+x.col] == nullFloat {
 		return
 	}
 	r := &w.rings[k]
 	block := w.view(r)
-	v := math.Float64frombits(e[1+x.field])
+	v := math.Float64frombits(e[1+x.col])
 	for q.start != q.tail {
-		back := math.Float64frombits(block.at(items[(q.tail-1)&mask])[1+x.field])
+		back := math.Float64frombits(block.at(items[(q.tail-1)&mask])[1+x.col])
 		if x.max && back > v || !x.max && back < v {
 			break
 		}
@@ -221,12 +341,12 @@ func (w *Windows) resizeRing(r *ring, class uint8) {
 // settle sums a window anew, exactly, where rounding may have reached the
 // result's last bit. It is part of taking a row in, so that a replay does it too.
 func (w *Windows) settle(k uint32, spanIndex int, a accumulator) {
-	r := &w.rings[k]
-	block := w.view(r)
+	block := w.view(&w.rings[k])
 	x := &w.exp
 	x.reset()
-	for s := w.keyHeads(k)[spanIndex]; s != r.tail; s++ {
-		if v := block.at(s)[1+a.field]; v != nullFloat {
+	from, to := w.extent(k, spanIndex)
+	for s := from; s != to; s++ {
+		if v := block.at(s)[1+a.col]; v != nullFloat {
 			x.add(math.Float64frombits(v))
 		}
 	}

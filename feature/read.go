@@ -6,15 +6,29 @@ import (
 	"github.com/freshet-io/freshet/event"
 )
 
-// readNow reads every window of a key as of its newest entry.
-func (w *Windows) readNow(k uint32, row int) {
+// readNow reads every window of a key as of time t, at which the key stands.
+func (w *Windows) readNow(k uint32, t int64, row int) {
 	r := &w.rings[k]
 	heads := w.keyHeads(k)
 	for i := range w.ops {
 		o, out := &w.ops[i], &w.outs[i]
+		head, lead := heads[o.span], r.tail
+		if l := w.spans[o.span].lead; l >= 0 {
+			lead = heads[l]
+		}
 		switch o.agg {
 		case Count:
-			out.ints[row] = int64(r.tail - heads[o.span])
+			if o.col >= 0 {
+				out.ints[row] = int64(w.keyCounts(k)[o.slot])
+			} else {
+				out.ints[row] = int64(lead - head)
+			}
+		case Rate:
+			n := lead - head
+			if o.col >= 0 {
+				n = w.keyCounts(k)[o.slot]
+			}
+			out.floats[row] = w.rate(o, n)
 		case Sum, Mean:
 			s := &w.sum[int(k)*w.sums+o.slot]
 			switch {
@@ -23,24 +37,79 @@ func (w *Windows) readNow(k uint32, row int) {
 					out.col.SetNull(row)
 				}
 			case s.broken():
-				w.readRange(k, heads[o.span], r.tail, i, row)
+				w.readRange(k, head, lead, i, t, row)
 			case o.agg == Mean:
 				out.floats[row] = s.hi / float64(s.n)
 			default:
 				out.floats[row] = s.hi
 			}
+		case StdDev:
+			m := &w.keyMoments(k)[o.slot]
+			if m.n < 2 {
+				out.col.SetNull(row)
+			} else if v, ok := m.variance(); ok {
+				out.floats[row] = math.Sqrt(v)
+			} else {
+				w.readRange(k, head, lead, i, t, row)
+			}
 		case Distinct:
-			out.ints[row] = int64(w.keyDist(k)[o.slot])
+			out.ints[row] = int64(w.keyCounts(k)[o.slot])
 		case Min, Max:
-			w.readExtreme(k, o, heads[o.span], out, row)
+			w.readExtreme(k, o, head, out, row)
+		case First:
+			w.readFirst(k, o, head, lead, out, row)
 		case Last:
-			if l := w.keyLasts(k)[o.slot]; int32(l-1-heads[o.span]) >= 0 {
-				w.emit(out, o, w.view(r).at(l - 1)[1+o.field], row)
+			if l := w.keyLasts(k)[o.slot]; int32(l-1-head) >= 0 {
+				w.emit(out, o, w.view(r).at(l - 1)[1+o.col], row)
 			} else {
 				out.col.SetNull(row)
 			}
+		case SinceLast:
+			l := lead
+			if o.col >= 0 {
+				if l = w.keyLasts(k)[o.slot]; o.self && l == lead {
+					l = w.keyLasts(k)[o.prior]
+				}
+			} else if o.self {
+				l--
+			}
+			w.since(k, o, head, l, out, t, row)
 		}
 	}
+}
+
+// rate is n rows or values a second of the window's length.
+func (w *Windows) rate(o *op, n uint32) float64 {
+	return float64(n) / (float64(w.spans[o.span].over) / 1e9)
+}
+
+// since gives the time since the entry before l, where that lies in the window.
+func (w *Windows) since(k uint32, o *op, head, l uint32, out *target, t int64, row int) {
+	if int32(l-1-head) < 0 {
+		out.col.SetNull(row)
+		return
+	}
+	r := &w.rings[k]
+	out.floats[row] = float64(uint64(t)-w.view(r).at(l - 1)[0]) / 1e9
+}
+
+// readFirst looks for the first value from where the last search stopped.
+func (w *Windows) readFirst(k uint32, o *op, head, lead uint32, out *target, row int) {
+	first := &w.keyFirsts(k)[o.slot]
+	s := *first
+	if int32(s-head) < 0 {
+		s = head
+	}
+	v := w.view(&w.rings[k])
+	for s != lead && !w.valid(v.at(s), o.col) {
+		s++
+	}
+	*first = s
+	if s == lead {
+		out.col.SetNull(row)
+		return
+	}
+	w.emit(out, o, v.at(s)[1+o.col], row)
 }
 
 // readExtreme finds the first queued entry inside the window.
@@ -64,10 +133,10 @@ func (w *Windows) readExtreme(k uint32, o *op, head uint32, out *target, row int
 	}
 	r := &w.rings[k]
 	e := w.view(r).at(items[lo&mask])
-	out.floats[row] = math.Float64frombits(e[1+o.field])
+	out.floats[row] = math.Float64frombits(e[1+o.col])
 }
 
-// emit writes an entry's word as the result of Last.
+// emit writes an entry's word as the result of First or Last.
 func (w *Windows) emit(out *target, o *op, word uint64, row int) {
 	switch o.kind {
 	case event.Float:
@@ -81,61 +150,140 @@ func (w *Windows) emit(out *target, o *op, word uint64, row int) {
 	}
 }
 
-// readRange computes window i over the entries from ≤ s < to, from scratch.
-func (w *Windows) readRange(k uint32, from, to uint32, i, row int) {
-	o, out := &w.ops[i], &w.outs[i]
-	r := &w.rings[k]
-	block := w.view(r)
-	if o.agg == Count {
-		out.ints[row] = int64(to - from)
-		return
-	}
-	var (
-		n    uint32
-		best float64
-	)
-	clear(w.set)
-	for s := to; s != from; s-- {
-		e := block.at(s - 1)
-		if !w.valid(e, o.field) {
-			continue
+// readPast reads every window as of a time before that at which the key stands;
+// the entries that are not newer end before end.
+func (w *Windows) readPast(k uint32, t int64, end uint32, row int) {
+	for i := range w.ops {
+		sp := &w.spans[w.ops[i].span]
+		from := w.search(k, func(u uint64) bool { return int64(u) > t || uint64(t)-u < sp.far })
+		to := end
+		if sp.delay > 0 {
+			to = w.search(k, func(u uint64) bool { return int64(u) > t || uint64(t)-u < sp.delay })
 		}
-		v := e[1+o.field]
-		n++
-		switch f := math.Float64frombits(v); {
-		case o.agg == Last:
-			w.emit(out, o, v, row)
-			return
-		case o.agg == Distinct:
-			w.set[v] = struct{}{}
-		case n == 1, o.agg == Min && f < best, o.agg == Max && f > best:
-			best = f
-		}
-	}
-	switch {
-	case o.agg == Distinct:
-		out.ints[row] = int64(len(w.set))
-	case o.agg == Sum || o.agg == Mean && n > 0:
-		v, ok := w.total(block, from, to, o, n)
-		out.floats[row] = v
-		if !ok {
-			out.floats[row] = 0
-			out.col.SetNull(row)
-		}
-	case n == 0:
-		out.col.SetNull(row)
-	default:
-		out.floats[row] = best
+		w.readRange(k, from, to, i, t, row)
 	}
 }
 
-// total sums a range exactly. Only a Sum beyond the largest float64 is not ok.
-func (w *Windows) total(block view, from, to uint32, o *op, n uint32) (v float64, ok bool) {
+// readAlone reads a row that is too old to be kept: what holds the row itself holds nothing else.
+func (w *Windows) readAlone(k uint32, t int64, row int) {
+	// The row takes the state of a passing key of its own.
+	r := w.rings[k]
+	w.rings[k] = ring{block: w.entries.alloc(0), tail: 1}
+	w.write(w.view(&w.rings[k]).at(0), t, row)
+	for i := range w.ops {
+		to := uint32(0)
+		if w.ops[i].self {
+			to = 1
+		}
+		w.readRange(k, 0, to, i, t, row)
+	}
+	w.entries.release(w.rings[k].block, 0)
+	w.rings[k] = r
+}
+
+// readNothing reads windows that hold no entry.
+func (w *Windows) readNothing(row int) {
+	for i := range w.ops {
+		switch w.ops[i].agg {
+		case Count, Distinct, Sum, Rate:
+		default:
+			w.outs[i].col.SetNull(row)
+		}
+	}
+}
+
+// readRange computes window i over the entries from ≤ s < to, from scratch.
+func (w *Windows) readRange(k uint32, from, to uint32, i int, t int64, row int) {
+	o, out := &w.ops[i], &w.outs[i]
+	block := w.view(&w.rings[k])
+	if o.agg == SinceLast {
+		if o.self {
+			to--
+		}
+		for ; to != from && o.col >= 0 && !w.valid(block.at(to-1), o.col); to-- {
+		}
+		w.since(k, o, from, to, out, t, row)
+		return
+	}
+	n := to - from
+	if o.col >= 0 {
+		n = w.countRange(block, from, to, o.col)
+	}
+	switch o.agg {
+	case Count:
+		out.ints[row] = int64(n)
+	case Rate:
+		out.floats[row] = w.rate(o, n)
+	case Sum, Mean:
+		if n == 0 && o.agg == Mean {
+			out.col.SetNull(row)
+			return
+		}
+		v, ok := w.total(block, from, to, o.col, n, o.agg == Mean)
+		if !ok {
+			out.col.SetNull(row)
+			return
+		}
+		out.floats[row] = v
+	case StdDev:
+		if n < 2 {
+			out.col.SetNull(row)
+			return
+		}
+		out.floats[row] = w.deviation(block, from, to, o.col, n)
+	case Distinct:
+		clear(w.set)
+		for s := from; s != to; s++ {
+			if e := block.at(s); w.valid(e, o.col) {
+				w.set[e[1+o.col]] = struct{}{}
+			}
+		}
+		out.ints[row] = int64(len(w.set))
+	default:
+		w.pickRange(block, from, to, i, row)
+	}
+}
+
+func (w *Windows) countRange(block view, from, to uint32, col int) (n uint32) {
+	for s := from; s != to; s++ {
+		if w.valid(block.at(s), col) {
+			n++
+		}
+	}
+	return n
+}
+
+// pickRange finds the value of one of the entries.
+func (w *Windows) pickRange(block view, from, to uint32, i, row int) {
+	o, out := &w.ops[i], &w.outs[i]
+	var best uint64
+	found := false
+	for s := from; s != to; s++ {
+		e := block.at(s)
+		if !w.valid(e, o.col) {
+			continue
+		}
+		v := e[1+o.col]
+		f, b := math.Float64frombits(v), math.Float64frombits(best)
+		if !found || o.agg == Last || o.agg == Min && f < b || o.agg == Max && f > b {
+			best, found = v, true
+		}
+	}
+	if !found {
+		out.col.SetNull(row)
+		return
+	}
+	w.emit(out, o, best, row)
+}
+
+// total is the exact sum or mean of the n values of a range. Only a sum beyond
+// the largest float64 is not ok.
+func (w *Windows) total(block view, from, to uint32, col int, n uint32, mean bool) (v float64, ok bool) {
 	const down = 0x1p-64
 	for _, scale := range [...]float64{1, down} {
 		w.exp.reset()
 		for s := from; s != to; s++ {
-			if v := block.at(s)[1+o.field]; v != nullFloat {
+			if v := block.at(s)[1+col]; v != nullFloat {
 				w.exp.add(math.Float64frombits(v) * scale)
 			}
 		}
@@ -143,7 +291,7 @@ func (w *Windows) total(block view, from, to uint32, o *op, n uint32) (v float64
 			continue
 		}
 		v = w.exp.round()
-		if o.agg == Mean {
+		if mean {
 			v /= float64(n)
 		}
 		v /= scale

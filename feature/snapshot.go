@@ -31,12 +31,11 @@ func (w *Windows) AppendSnapshot(dst []byte, budget int) (out []byte, done bool)
 	for first := true; w.cursor < w.limit && (first || len(dst) < end); w.cursor++ {
 		k := uint32(w.cursor)
 		r := &w.rings[k]
-		if r.start == r.tail {
-			continue // no key has this number now
+		if !r.used {
+			continue
 		}
 		first = false
-		newest := w.view(r).at(r.tail - 1)[0]
-		if age := uint64(w.watermark) - newest; age-age/5 >= w.horizon {
+		if w.outlived(r) {
 			dst = appendText(append(dst, keyEvicted), w.index.keys[k])
 			w.forget(k)
 			continue
@@ -46,14 +45,26 @@ func (w *Windows) AppendSnapshot(dst []byte, budget int) (out []byte, done bool)
 	return dst, w.cursor >= w.limit
 }
 
+// outlived reports whether no row can need a key's entries any more.
+func (w *Windows) outlived(r *ring) bool {
+	if r.start == r.tail {
+		return true
+	}
+	age := uint64(w.watermark) - w.view(r).at(r.tail - 1)[0]
+	return age-age/5 >= w.horizon
+}
+
 // appendKey writes a key's state: the key, its entries as columns, and the sums
 // with what rounding left in them. All else follows from the entries.
 func (w *Windows) appendKey(dst []byte, k uint32) []byte {
 	dst = appendText(append(dst, keyState), w.index.keys[k])
 	r := &w.rings[k]
 	n := int(r.tail - r.start)
-	dst = binary.AppendUvarint(dst, uint64(n))
 	v := w.view(r)
+	if w.join == ByKey {
+		dst = binary.AppendUvarint(dst, uint64(w.clock[k])-v.at(r.tail - 1)[0])
+	}
+	dst = binary.AppendUvarint(dst, uint64(n))
 	w.read.times = resize(w.read.times, n)
 	for f := range w.words {
 		w.words[f] = resize(w.words[f], n)
@@ -66,11 +77,14 @@ func (w *Windows) appendKey(dst []byte, k uint32) []byte {
 		}
 	}
 	dst = appendTimes(dst, w.read.times)
-	dst = w.appendColumns(dst)
+	dst = w.appendColumns(dst, false)
 	for _, s := range w.keySums(k) {
 		dst = binary.LittleEndian.AppendUint64(dst, math.Float64bits(s.hi))
 		dst = binary.LittleEndian.AppendUint64(dst, math.Float64bits(s.lo))
 		dst = binary.LittleEndian.AppendUint32(dst, math.Float32bits(s.err))
+	}
+	for i := range w.keyMoments(k) {
+		dst = appendMoments(dst, &w.keyMoments(k)[i])
 	}
 	return dst
 }
@@ -115,6 +129,10 @@ func (w *Windows) walkSnapshot(b []byte, apply bool) error {
 // readKey decodes one key's entries and sums.
 func (w *Windows) readKey(r *reader) {
 	d := &w.read
+	ahead := uint64(0)
+	if w.join == ByKey {
+		ahead = r.uvarint()
+	}
 	n := r.count()
 	if n == 0 {
 		r.fail("a key without entries")
@@ -122,11 +140,12 @@ func (w *Windows) readKey(r *reader) {
 	}
 	d.times = resize(d.times, n)
 	r.times(d.times)
-	if !slices.IsSorted(d.times) || uint64(d.times[n-1])-uint64(d.times[0]) >= w.horizon {
+	d.clock = int64(uint64(d.times[n-1]) + ahead)
+	if !slices.IsSorted(d.times) || d.clock < d.times[n-1] || uint64(d.clock)-uint64(d.times[0]) >= w.horizon {
 		r.fail("entries out of order or out of range")
 		return
 	}
-	r.columns(w, n, d)
+	r.columns(w, n, false, d)
 	d.sums = resize(d.sums, w.sums)
 	for i := range d.sums {
 		d.sums[i] = sum{hi: math.Float64frombits(r.fixed64()), lo: math.Float64frombits(r.fixed64())}
@@ -137,72 +156,74 @@ func (w *Windows) readKey(r *reader) {
 		d.sums[i].err = math.Float32frombits(binary.LittleEndian.Uint32(r.b))
 		r.b = r.b[4:]
 	}
+	d.moments = resize(d.moments, w.moments)
+	for i := range d.moments {
+		d.moments[i] = r.moments()
+	}
 }
 
 // restore makes what readKey decoded the state of the key.
 func (w *Windows) restore(key string) {
 	d := &w.read
 	n := uint32(len(d.times))
-	w.adopt(d)
+	w.adopt(d, int(n), false)
 	k := w.number(key)
 	w.clearEntries(k)
+	w.clearSlots(k)
+	if w.join == ByKey {
+		w.clock[k] = d.clock
+	}
 	r := &w.rings[k]
 	class := uint8(0)
 	for capacity(class) < n {
 		class++
 	}
 	w.entries.release(r.block, r.class)
-	*r = ring{block: w.entries.alloc(class), tail: n, class: class}
+	*r = ring{block: w.entries.alloc(class), tail: n, class: class, used: true}
 	v := w.view(r)
 	for s := range n {
 		e := v.at(s)
-		e[0] = uint64(d.times[s])
-		for f := range w.words {
-			e[1+f] = w.words[f][s]
-		}
-		for _, f := range w.distinct {
-			if !w.valid(e, f) {
-				continue
-			}
-			if x := w.seen.find(k, uint32(f), e[1+f]); x != nil {
-				x.last = s
-			} else {
-				w.seen.put(k, uint32(f), e[1+f], s)
-			}
-		}
-		if w.strings {
-			w.retainStrings(e)
-		}
+		w.write(e, d.times[s], int(s))
+		w.register(k, e, s)
 	}
 	w.unload(int(n))
-	w.restoreWindows(k)
+	copy(w.keySums(k), d.sums)
+	copy(w.keyMoments(k), d.moments)
+	w.derive(k, d.clock)
 }
 
-// restoreWindows derives heads, counts and order from the entries, and takes the sums as read.
-func (w *Windows) restoreWindows(k uint32) {
-	r := &w.rings[k]
-	v := w.view(r)
-	newest := v.at(r.tail - 1)[0]
-	sums, dist := w.keySums(k), w.keyDist(k)
-	copy(sums, w.read.sums)
-	clear(dist)
-	for i := range w.spans {
-		sp := &w.spans[i]
-		head := w.search(k, func(t uint64) bool { return newest-t < sp.over })
-		w.keyHeads(k)[i] = head
-		for s := head; s != r.tail; s++ {
-			e := v.at(s)
-			for _, a := range sp.sums {
-				if e[1+a.field] != nullFloat {
-					sums[a.slot].n++
-				}
-			}
-			for _, a := range sp.dist {
-				if w.valid(e, a.field) && w.seen.find(k, uint32(a.field), e[1+a.field]).last == s {
-					dist[a.slot]++
-				}
-			}
+// derive makes cursors, counts and orders from the entries, as of when the key stands.
+func (w *Windows) derive(k uint32, now int64) {
+	heads := w.keyHeads(k)
+	for i := range w.groups {
+		g := &w.groups[i]
+		if g.lead >= 0 {
+			heads[g.lead] = w.search(k, func(t uint64) bool { return uint64(now)-t < g.delay })
 		}
+		for s := g.from; s < g.to; s++ {
+			sp := &w.spans[s]
+			heads[s] = w.search(k, func(t uint64) bool { return uint64(now)-t < sp.far })
+			w.deriveCounts(k, s)
+		}
+		for _, c := range g.distinct {
+			w.learnValues(k, i, c)
+		}
+		w.rebuildOrder(k, g)
 	}
-	w.rebuildOrder(k)
+}
+
+// deriveCounts counts a span's values.
+func (w *Windows) deriveCounts(k uint32, spanIndex int) {
+	sp := &w.spans[spanIndex]
+	v := w.view(&w.rings[k])
+	from, to := w.extent(k, spanIndex)
+	for _, a := range sp.sums {
+		w.keySums(k)[a.slot].n = w.countRange(v, from, to, a.col)
+	}
+	for _, a := range sp.moments {
+		w.keyMoments(k)[a.slot].n = w.countRange(v, from, to, a.col)
+	}
+	for _, a := range sp.counts {
+		w.keyCounts(k)[a.slot] = w.countRange(v, from, to, a.col)
+	}
 }

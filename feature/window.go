@@ -2,7 +2,6 @@ package feature
 
 import (
 	"fmt"
-	"hash/fnv"
 	"slices"
 	"time"
 
@@ -138,185 +137,36 @@ type Field struct {
 	Kind event.Kind
 }
 
-// formatVersion is the first byte of deltas and snapshots.
-const formatVersion = 1
-
-// maxFields bounds the columns of one Windows: null marks lie in one word.
-const maxFields = 64
-
-// op is one window, compiled: where its state lies in a key's arrays.
-type op struct {
-	agg   Aggregate
-	kind  event.Kind
-	span  int // index into plan.spans
-	field int // index into plan.fields; -1 for Count
-	slot  int // index into sums, distincts, extremes or lasts, by agg
-}
-
-// span is one window length with the accumulators that end with it.
-type span struct {
-	over uint64
-	sums []accumulator
-	dist []accumulator
-}
-
-// accumulator is one per-key slot fed by a field.
-type accumulator struct{ field, slot int }
-
-// extreme is one monotonic queue, shared by all windows on the field.
-type extreme struct {
-	field int
-	max   bool
-	span  int // the longest span that reads it
-}
-
-// plan is the compiled definition: windows that can share state do.
-type plan struct {
-	ops      []op
-	fields   []Field
-	spans    []span // ascending by length
-	sums     int
-	dists    int
-	distinct []int // fields counted by value
-	extremes []extreme
-	lasts    []int  // fields whose newest value is tracked
-	masked   bool   // an entry carries a word of null marks
-	strings  bool   // there is a String field
-	stride   int    // words of an entry: time, fields, null marks
-	horizon  uint64 // age at which an entry is dropped
-	print    uint64
-}
-
-func newPlan(c Config) (*plan, error) {
-	ws, retain := c.Windows, c.Retain
-	if len(ws) == 0 {
-		return nil, errkind.New(errkind.Config, "no windows: give at least one")
-	}
-	if retain < 0 {
-		return nil, errkind.Errorf(errkind.Config, "retain %v: must not be negative", retain)
-	}
-	p := &plan{}
-	var overs []uint64
-	for i := range ws {
-		if err := ws[i].check(); err != nil {
-			return nil, err
-		}
-		overs = append(overs, uint64(ws[i].Over))
-	}
-	slices.Sort(overs)
-	overs = slices.Compact(overs)
-	for _, o := range overs {
-		p.spans = append(p.spans, span{over: o})
-	}
-	h := fnv.New64a()
-	fmt.Fprintf(h, "freshet windows %d retain %d\n", formatVersion, retain)
-	for i := range ws {
-		fmt.Fprintf(h, "%v %q %v %d\n", ws[i].Aggregate, ws[i].Field, ws[i].Kind, ws[i].Over)
-		p.add(&ws[i], slices.Index(overs, uint64(ws[i].Over)))
-	}
-	if len(p.fields) > maxFields {
-		return nil, errkind.Errorf(errkind.Config, "windows use %d fields: at most %d are possible for one key", len(p.fields), maxFields)
-	}
-	p.number()
-	p.print = h.Sum64()
-	p.horizon = overs[len(overs)-1] + uint64(retain)
-	p.stride = 1 + len(p.fields)
-	for _, f := range p.fields {
-		p.masked = p.masked || needsMask(f.Kind)
-		p.strings = p.strings || f.Kind == event.String
-	}
-	if p.masked {
-		p.stride++
-	}
-	return p, nil
-}
-
 func (w *Window) check() error {
 	switch {
 	case int(w.Aggregate) >= len(aggregateNames):
 		return errkind.Errorf(errkind.Config, "window %q: unknown aggregate %d", w.Name, w.Aggregate)
 	case w.Over <= 0:
 		return errkind.Errorf(errkind.Config, "window %q: length %v must be positive", w.Name, w.Over)
+	case w.Delay < 0:
+		return errkind.Errorf(errkind.Config, "window %q: delay %v must not be negative", w.Name, w.Delay)
+	case w.Delay+w.Over < 0:
+		return errkind.Errorf(errkind.Config, "window %q: delay and length together are beyond 292 years", w.Name)
 	case w.Kind > event.Time:
 		return errkind.Errorf(errkind.Config, "window %q: unknown field kind %d", w.Name, uint8(w.Kind))
-	case w.Aggregate == Count:
-		if w.Field != "" {
-			return errkind.Errorf(errkind.Config, "window %q: count takes no field, got %q", w.Name, w.Field)
-		}
-	case w.Field == "":
+	case w.Field == "" && !w.Aggregate.countsRows():
 		return errkind.Errorf(errkind.Config, "window %q: %v needs a field", w.Name, w.Aggregate)
-	case w.Aggregate <= Max && w.Kind != event.Float:
+	case w.Kind != event.Float && w.Aggregate.computes():
 		return errkind.Errorf(errkind.Config, "window %q: %v needs a number, but %q is a %v", w.Name, w.Aggregate, w.Field, w.Kind)
 	}
 	return nil
 }
 
-// add compiles one window, sharing whatever slots exist already. Slots of sums
-// and distinct counts are numbered later, span by span.
-func (p *plan) add(w *Window, s int) {
-	o := op{agg: w.Aggregate, kind: w.Kind, span: s, field: -1}
-	if w.Aggregate != Count {
-		o.field = indexOrAdd(&p.fields, Field{w.Field, w.Kind})
-	}
-	switch w.Aggregate {
-	case Sum, Mean:
-		indexOrAdd(&p.spans[s].sums, accumulator{field: o.field})
-	case Distinct:
-		indexOrAdd(&p.spans[s].dist, accumulator{field: o.field})
-		indexOrAdd(&p.distinct, o.field)
-	case Min, Max:
-		o.slot = slices.IndexFunc(p.extremes, func(e extreme) bool {
-			return e.field == o.field && e.max == (w.Aggregate == Max)
-		})
-		if o.slot < 0 {
-			o.slot = len(p.extremes)
-			p.extremes = append(p.extremes, extreme{field: o.field, max: w.Aggregate == Max})
-		}
-		p.extremes[o.slot].span = max(p.extremes[o.slot].span, s)
-	case Last:
-		o.slot = indexOrAdd(&p.lasts, o.field)
-	}
-	p.ops = append(p.ops, o)
+// countsRows reports whether the aggregate can do without a field.
+func (a Aggregate) countsRows() bool {
+	return a == Count || a == Rate || a == SinceLast || a == Duration
 }
 
-// number gives the accumulators of each span consecutive slots.
-func (p *plan) number() {
-	for s := range p.spans {
-		for i := range p.spans[s].sums {
-			p.spans[s].sums[i].slot = p.sums
-			p.sums++
-		}
-		for i := range p.spans[s].dist {
-			p.spans[s].dist[i].slot = p.dists
-			p.dists++
-		}
+// computes reports whether the aggregate takes its values as numbers.
+func (a Aggregate) computes() bool {
+	switch a {
+	case Sum, Mean, Min, Max, StdDev, Quantile, Decayed:
+		return true
 	}
-	for i := range p.ops {
-		o := &p.ops[i]
-		list := p.spans[o.span].sums
-		switch o.agg {
-		case Distinct:
-			list = p.spans[o.span].dist
-		case Sum, Mean:
-		default:
-			continue
-		}
-		for _, a := range list {
-			if a.field == o.field {
-				o.slot = a.slot
-			}
-		}
-	}
+	return false
 }
-
-func indexOrAdd[T comparable](s *[]T, v T) int {
-	if i := slices.Index(*s, v); i >= 0 {
-		return i
-	}
-	*s = append(*s, v)
-	return len(*s) - 1
-}
-
-// needsMask reports whether a kind's words cannot express null by themselves:
-// a Float's null is NaN, a String's is the id 0.
-func needsMask(k event.Kind) bool { return k != event.Float && k != event.String }

@@ -19,14 +19,19 @@ type Windows struct {
 
 	// Per key, by number: its ring and a fixed count of slots in each array.
 	rings []ring
-	heads []uint32 // per span: sequence number of the first entry in the window
+	heads []uint32 // per span: sequence number of the first entry in the window; per group with a delay: one past the last
 	sum   []sum
-	dist  []uint32
+	count []uint32
+	moms  []moments
 	queue []queue
-	last  []uint32 // per tracked field: one past the sequence number of its newest value
+	first []uint32 // per tracked column of a span: no entry from its head up to here has a value
+	last  []uint32 // per tracked column of a group: one past the sequence number of its newest value
+	clock []int64  // joined ByKey only: newest time at which the key's state stands
 
 	seen      lastSeen
 	dict      dictionary
+	idx       idIndex
+	matched   uint64
 	watermark int64 // newest time of any row
 
 	// Snapshot cycle.
@@ -34,7 +39,10 @@ type Windows struct {
 
 	// Scratch of one call.
 	numbers []uint32
-	words   [][]uint64 // per column of an entry after the time
+	form    []form     // of each column
+	words   [][]uint64 // per word of an entry after the time
+	label   labelRows
+	changes changes
 	exp     expansion
 	local   localTable
 	outs    []target
@@ -49,6 +57,7 @@ type ring struct {
 	block       uint64
 	start, tail uint32
 	class       uint8
+	used        bool // a key has this number
 }
 
 // queue is a monotonic queue of sequence numbers: the entries whose value is
@@ -84,7 +93,9 @@ func NewWindows(c Config) (*Windows, error) {
 		queues:    arena[uint32]{stride: 1},
 		seen:      newLastSeen(),
 		dict:      newDictionary(),
+		idx:       newIDIndex(),
 		watermark: math.MinInt64,
+		form:      p.forms(),
 		words:     make([][]uint64, p.stride-1),
 		outs:      make([]target, len(p.ops)),
 		set:       map[uint64]struct{}{},
@@ -94,17 +105,17 @@ func NewWindows(c Config) (*Windows, error) {
 
 // Fields returns the columns that Update wants, in order. Where it says Float,
 // Update takes Int and Bool columns as well.
-func (w *Windows) Fields() []Field { return slices.Clone(w.fields) }
+func (w *Windows) Fields() []Field { return slices.Clone(w.rows) }
 
 // LabelFields returns the columns of labels that Update wants, in order.
-func (w *Windows) LabelFields() []Field { return nil }
+func (w *Windows) LabelFields() []Field { return slices.Clone(w.plan.labels) }
 
 // OutKind is the kind of the i-th window's result.
 func (w *Windows) OutKind(i int) event.Kind {
 	switch o := &w.ops[i]; o.agg {
 	case Count, Distinct:
 		return event.Int
-	case Last:
+	case First, Last:
 		return o.kind
 	default:
 		return event.Float
@@ -122,38 +133,60 @@ func (w *Windows) Keys() int { return w.index.len() }
 func (w *Windows) Bytes() int64 {
 	n := 8*w.entries.total + 4*w.queues.total + w.index.bytes + 8*len(w.index.slots) + 16*cap(w.index.keys)
 	n += cap(w.rings)*int(unsafe.Sizeof(ring{})) + cap(w.sum)*int(unsafe.Sizeof(sum{})) +
-		cap(w.queue)*int(unsafe.Sizeof(queue{})) + 4*(cap(w.heads)+cap(w.dist)+cap(w.last))
+		cap(w.queue)*int(unsafe.Sizeof(queue{})) + 4*(cap(w.heads)+cap(w.count)+cap(w.first)+cap(w.last))
+	n += cap(w.moms)*int(unsafe.Sizeof(moments{})) + 8*cap(w.clock) + len(w.idx.slots)*int(unsafe.Sizeof(idSlot{}))
 	n += len(w.seen.slots)*int(unsafe.Sizeof(seenSlot{})) + w.dict.bytes + 40*len(w.dict.text)
 	return int64(n)
 }
 
 // Update is Aggregator.Update.
 func (w *Windows) Update(b *Batch, out []*event.Column, delta []byte) []byte {
-	keys, times, fields, n := b.Keys, b.Times, b.Fields, b.N
-	w.load(fields, n)
-	w.numbers = resize(w.numbers, n)
-	for i := range n {
-		w.numbers[i] = w.number(keys[i])
-	}
 	for i, c := range out {
 		c.Kind = w.OutKind(i)
-		c.Reset(n)
+		c.Reset(b.N)
 		w.outs[i] = target{c, c.Floats, c.Ints, c.Bools, c.Strings}
 	}
-	for i := range n {
-		if i%touchAhead == 0 {
-			w.touch(w.numbers[i:min(i+touchAhead, n)])
-		}
-		if k := w.numbers[i]; w.push(k, times[i], i) {
-			w.readNow(k, i)
-		} else {
-			w.insertLate(k, times[i], i, true)
-		}
+	switch {
+	case w.join == ByKey:
+		delta = w.updateByKey(b, delta)
+	case w.ids:
+		delta = w.updateByEvent(b, delta)
+	default:
+		delta = w.updateRows(b, delta)
 	}
-	delta = w.appendDelta(delta, times[:n])
-	w.unload(n)
 	clear(w.outs)
 	return delta
+}
+
+func (w *Windows) updateRows(b *Batch, delta []byte) []byte {
+	w.begin(b)
+	for i := range b.N {
+		if i%touchAhead == 0 {
+			w.touch(w.numbers[i:min(i+touchAhead, b.N)])
+		}
+		w.row(w.numbers[i], b.Times[i], i)
+	}
+	delta = w.appendRows(delta, b.Times[:b.N])
+	w.unload(b.N)
+	return delta
+}
+
+// begin loads a batch's rows and gives their keys numbers.
+func (w *Windows) begin(b *Batch) {
+	w.load(b.Fields, b.N)
+	w.numbers = resize(w.numbers, b.N)
+	for i := range b.N {
+		w.numbers[i] = w.number(b.Keys[i])
+	}
+}
+
+// row takes in one row and reads its windows.
+func (w *Windows) row(k uint32, t int64, i int) {
+	if w.push(k, t, i) {
+		w.readNow(k, t, i)
+	} else {
+		w.insertLate(k, t, i, true)
+	}
 }
 
 // touchAhead is how many rows have their state fetched into the cache together.
@@ -186,26 +219,45 @@ func (w *Windows) number(key string) uint32 {
 	k = w.index.add(strings.Clone(key))
 	if int(k) == len(w.rings) {
 		w.rings = append(w.rings, ring{})
-		w.heads = extend(w.heads, len(w.spans))
+		w.heads = extend(w.heads, w.plan.heads)
 		w.sum = extend(w.sum, w.sums)
-		w.dist = extend(w.dist, w.dists)
+		w.count = extend(w.count, w.counts)
+		w.moms = extend(w.moms, w.moments)
+		w.first = extend(w.first, w.firsts)
+		if w.join == ByKey {
+			w.clock = append(w.clock, 0)
+		}
 		w.queue = extend(w.queue, len(w.extremes))
 		w.last = extend(w.last, len(w.lasts))
 	}
-	w.rings[k] = ring{block: w.entries.alloc(0)}
-	clear(w.keyHeads(k))
-	clear(w.keySums(k))
-	clear(w.dist[int(k)*w.dists:][:w.dists])
-	clear(w.last[int(k)*len(w.lasts):][:len(w.lasts)])
+	w.rings[k] = ring{block: w.entries.alloc(0), used: true}
+	w.clearSlots(k)
 	for i := range w.keyQueues(k) {
 		w.keyQueues(k)[i] = queue{block: w.queues.alloc(0)}
 	}
 	return k
 }
 
-func (w *Windows) keyHeads(k uint32) []uint32 { return w.heads[int(k)*len(w.spans):][:len(w.spans)] }
-func (w *Windows) keySums(k uint32) []sum     { return w.sum[int(k)*w.sums:][:w.sums] }
-func (w *Windows) keyDist(k uint32) []uint32  { return w.dist[int(k)*w.dists:][:w.dists] }
+// clearSlots makes all of a key's slots those of an empty ring that starts at 0.
+func (w *Windows) clearSlots(k uint32) {
+	clear(w.keyHeads(k))
+	clear(w.keySums(k))
+	clear(w.keyCounts(k))
+	clear(w.keyMoments(k))
+	clear(w.keyFirsts(k))
+	clear(w.keyLasts(k))
+	if w.join == ByKey {
+		w.clock[k] = math.MinInt64
+	}
+}
+
+func (w *Windows) keyHeads(k uint32) []uint32 {
+	return w.heads[int(k)*w.plan.heads:][:w.plan.heads]
+}
+func (w *Windows) keySums(k uint32) []sum        { return w.sum[int(k)*w.sums:][:w.sums] }
+func (w *Windows) keyCounts(k uint32) []uint32   { return w.count[int(k)*w.counts:][:w.counts] }
+func (w *Windows) keyMoments(k uint32) []moments { return w.moms[int(k)*w.moments:][:w.moments] }
+func (w *Windows) keyFirsts(k uint32) []uint32   { return w.first[int(k)*w.firsts:][:w.firsts] }
 func (w *Windows) keyQueues(k uint32) []queue {
 	return w.queue[int(k)*len(w.extremes):][:len(w.extremes)]
 }
@@ -226,7 +278,7 @@ func (w *Windows) forget(k uint32) {
 // all keys share.
 func (w *Windows) clearEntries(k uint32) {
 	r := &w.rings[k]
-	if w.strings || len(w.distinct) > 0 {
+	if w.strings || w.distincts || w.ids {
 		e := w.view(r)
 		for s := r.start; s != r.tail; s++ {
 			w.leave(k, e.at(s), s)
@@ -250,110 +302,6 @@ func (w *Windows) view(r *ring) view {
 func (v view) at(s uint32) []uint64 {
 	i := int(s&v.mask) * v.stride
 	return v.words[i : i+v.stride]
-}
-
-// load turns columns into words, holding a reference to each string until unload.
-func (w *Windows) load(fields []*event.Column, n int) {
-	for f := range w.words {
-		w.words[f] = resize(w.words[f], n)
-	}
-	var mask []uint64
-	if w.masked {
-		mask = w.words[len(w.fields)]
-		clear(mask)
-	}
-	for f := range w.fields {
-		c, dst := fields[f], w.words[f]
-		switch w.fields[f].Kind {
-		case event.Float:
-			loadFloats(dst, c)
-		case event.Int, event.Time:
-			for i, v := range c.Ints[:n] {
-				dst[i] = uint64(v)
-			}
-		case event.Bool:
-			for i, v := range c.Bools[:n] {
-				dst[i] = 0
-				if v {
-					dst[i] = 1
-				}
-			}
-		case event.String:
-			for i, v := range c.Strings[:n] {
-				if dst[i] = 0; !c.IsNull(i) {
-					dst[i] = w.dict.hold(v)
-				}
-			}
-		}
-		if c.Null == nil {
-			continue
-		}
-		for i, null := range c.Null[:n] {
-			switch {
-			case !null:
-			case w.fields[f].Kind == event.Float:
-				dst[i] = nullFloat
-			case w.fields[f].Kind != event.String:
-				dst[i] = 0
-				mask[i] |= 1 << f
-			}
-		}
-	}
-}
-
-// loadFloats takes integers and truth values as numbers too.
-func loadFloats(dst []uint64, c *event.Column) {
-	switch c.Kind {
-	case event.Int:
-		for i, v := range c.Ints[:len(dst)] {
-			dst[i] = floatWord(float64(v))
-		}
-	case event.Bool:
-		for i, v := range c.Bools[:len(dst)] {
-			dst[i] = 0
-			if v {
-				dst[i] = math.Float64bits(1)
-			}
-		}
-	default:
-		for i, v := range c.Floats[:len(dst)] {
-			dst[i] = floatWord(v)
-		}
-	}
-}
-
-func (w *Windows) unload(n int) {
-	if !w.strings {
-		return
-	}
-	for f := range w.fields {
-		if w.fields[f].Kind == event.String {
-			for _, id := range w.words[f][:n] {
-				w.dict.drop(id)
-			}
-		}
-	}
-}
-
-// floatWord is a value as entries hold it: one null for NaN and the infinities,
-// one zero.
-func floatWord(v float64) uint64 {
-	if v-v != 0 {
-		return nullFloat
-	}
-	return math.Float64bits(v + 0)
-}
-
-// valid reports whether the entry has a value in the field.
-func (w *Windows) valid(e []uint64, field int) bool {
-	switch v := e[1+field]; w.fields[field].Kind {
-	case event.Float:
-		return v != nullFloat
-	case event.String:
-		return v != 0
-	default:
-		return e[w.stride-1]>>field&1 == 0
-	}
 }
 
 func resize[T any](s []T, n int) []T {
