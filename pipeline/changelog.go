@@ -8,7 +8,6 @@ import (
 
 	"github.com/freshet-io/freshet/broker"
 	"github.com/freshet-io/freshet/errkind"
-	"github.com/freshet-io/freshet/event"
 )
 
 // A task's keyed state is carried by an internal topic with the source's
@@ -42,6 +41,7 @@ type changelog struct {
 
 	cycle      int64 // bytes of changelog before a new cycle begins
 	next       int64 // position of the next record
+	at         int64 // the source position of the record applied last
 	cycleAt    int64 // where the running cycle began; -1 without
 	sinceCycle int64 // bytes written since the last cycle began
 	group      int   // the group whose keys the cycle is at
@@ -98,7 +98,7 @@ func (c *changelog) record(f *frame, next int64) {
 		b = binary.AppendUvarint(b, uint64(len(s)))
 		b = append(b, s...)
 	}
-	f.change = b
+	f.change, f.changeAt = b, c.next
 	c.sinceCycle += int64(len(b))
 	c.next++
 }
@@ -120,52 +120,60 @@ func (c *changelog) slice(budget int) bool {
 	return true
 }
 
-// restore reads the state topic and leaves the windows as they were at the
-// source position start.
-func (c *changelog) restore(ctx context.Context, b *broker.Broker, start int64, begin, end int64) (records int64, err error) {
+// restore reads the state topic from begin to end and leaves the state as it was
+// at the source position start. With based, something was restored before; with
+// a checkpoint, what is read is appended to it.
+func (c *changelog) restore(ctx context.Context, b *broker.Broker, start, begin, end int64, based bool, to *checkpoint) (records int64, err error) {
 	c.next = end
-	if begin == end {
+	if begin < end {
+		r, err := b.Read(ctx, c.topic, c.partition, begin)
+		if err != nil {
+			return 0, fmt.Errorf("read the state of partition %d: %w", c.partition, err)
+		}
+		defer r.Close()
+		for next := begin; next < end; {
+			batch, err := r.Fetch(ctx, 256)
+			if err != nil {
+				return records, fmt.Errorf("read the state of partition %d: %w", c.partition, err)
+			}
+			for i := range batch.Records {
+				rec := &batch.Records[i]
+				err := c.applyBytes(rec.Value, !based && rec.Position == begin && begin > 0)
+				if err == nil && to != nil {
+					err = to.append(ctx, &frame{change: rec.Value, changeAt: rec.Position})
+				}
+				if err != nil {
+					batch.Release()
+					return records, fmt.Errorf("state topic %s, partition %d, position %d: %w", c.topic, c.partition, rec.Position, err)
+				}
+				records++
+			}
+			next = batch.Next()
+			batch.Release()
+		}
+	}
+	if !based && records == 0 {
 		return 0, nil
 	}
-	r, err := b.Read(ctx, c.topic, c.partition, begin)
-	if err != nil {
-		return 0, fmt.Errorf("read the state of partition %d: %w", c.partition, err)
+	if err := c.intake.restore(c.inputs); err != nil {
+		return records, err
 	}
-	defer r.Close()
-	at := int64(-1)
-	for next := begin; next < end; {
-		batch, err := r.Fetch(ctx, 256)
-		if err != nil {
-			return records, fmt.Errorf("read the state of partition %d: %w", c.partition, err)
-		}
-		for i := range batch.Records {
-			rec := &batch.Records[i]
-			if at, err = c.apply(rec, rec.Position == begin && begin > 0, rec.Position == end-1); err != nil {
-				batch.Release()
-				return records, fmt.Errorf("state topic %s, partition %d, position %d: %w", c.topic, c.partition, rec.Position, err)
-			}
-			records++
-		}
-		next = batch.Next()
-		batch.Release()
-	}
-	if at != start {
+	if c.at != start {
 		return records, errkind.Errorf(errkind.Conflict,
 			"the state of partition %d belongs to position %d of the source, but the group stands at %d: move the group back, or delete the topic %s to begin with empty windows",
-			c.partition, at, start, c.topic)
+			c.partition, c.at, start, c.topic)
 	}
 	return records, nil
 }
 
-// apply replays one record and returns the source position that it leads to.
-func (c *changelog) apply(rec *event.Record, first, last bool) (int64, error) {
-	b := rec.Value
+// applyBytes replays one record.
+func (c *changelog) applyBytes(b []byte, first bool) error {
 	if len(b) < 2 || b[0] != changeVersion {
-		return 0, errkind.New(errkind.Corrupt, "not a state record of a version known here")
+		return errkind.New(errkind.Corrupt, "not a state record of a version known here")
 	}
 	flags := b[1]
 	if first && flags&flagCycleBegin == 0 {
-		return 0, errkind.New(errkind.Corrupt, "the first record kept does not begin a cycle: older ones are missing")
+		return errkind.New(errkind.Corrupt, "the first record kept does not begin a cycle: older ones are missing, or in a checkpoint that this pipeline does not name")
 	}
 	d := cursor{b: b[2:]}
 	next := d.uvarint()
@@ -173,43 +181,40 @@ func (c *changelog) apply(rec *event.Record, first, last bool) (int64, error) {
 	fingerprint := d.fixed64()
 	groups := d.uvarint()
 	if d.bad {
-		return 0, errkind.New(errkind.Corrupt, "the record is cut short")
+		return errkind.New(errkind.Corrupt, "the record is cut short")
 	}
 	if fingerprint != c.fingerprint || groups != uint64(len(c.groups)) {
-		return 0, errkind.Errorf(errkind.Config,
+		return errkind.Errorf(errkind.Config,
 			"the state was written by another definition of the pipeline's windows: put the old definition back, give the pipeline another name, or delete the topic %s to begin with empty windows", c.topic)
 	}
 	for _, g := range c.groups {
 		part := d.bytes()
 		if d.bad {
-			return 0, errkind.New(errkind.Corrupt, "the record is cut short")
+			return errkind.New(errkind.Corrupt, "the record is cut short")
 		}
 		if len(part) == 0 {
 			continue
 		}
 		if err := g.keyed().ApplyDelta(part); err != nil {
-			return 0, fmt.Errorf("apply a change: %w", err)
+			return fmt.Errorf("apply a change: %w", err)
 		}
 	}
 	for _, g := range c.groups {
 		part := d.bytes()
 		if d.bad {
-			return 0, errkind.New(errkind.Corrupt, "the record is cut short")
+			return errkind.New(errkind.Corrupt, "the record is cut short")
 		}
 		if len(part) == 0 {
 			continue
 		}
 		if err := g.keyed().ApplySnapshot(part); err != nil {
-			return 0, fmt.Errorf("apply a slice of the state: %w", err)
+			return fmt.Errorf("apply a slice of the state: %w", err)
 		}
 	}
-	if last {
-		if err := c.intake.restore(inputs); err != nil {
-			return 0, err
-		}
-	}
-	c.sinceCycle += int64(len(rec.Value))
-	return int64(next), nil
+	c.at = int64(next)
+	c.inputs = append(c.inputs[:0], inputs...)
+	c.sinceCycle += int64(len(b))
+	return nil
 }
 
 // cursor reads a record and remembers that it was too short.

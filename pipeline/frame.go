@@ -37,8 +37,9 @@ type frame struct {
 	busy     int
 	fallback []bool // rows scored by the fallback; empty where none was
 
-	change []byte // the state's changelog record
-	trim   int64  // after the commit, state records before this are not needed; 0 for none
+	change   []byte // the state's changelog record
+	changeAt int64  // its position
+	trim     int64  // after the commit, state records before this are not needed; 0 for none
 
 	arena       []byte
 	text        []byte           // of merged rows

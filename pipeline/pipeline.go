@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"path/filepath"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -13,6 +15,7 @@ import (
 	"github.com/freshet-io/freshet/errkind"
 	"github.com/freshet-io/freshet/event"
 	"github.com/freshet-io/freshet/inference"
+	"github.com/freshet-io/freshet/state"
 )
 
 // DedupWindow is how long a source topic that the pipeline makes remembers the
@@ -27,6 +30,8 @@ type Deps struct {
 	Logger *slog.Logger
 	// OpenLookup opens the tables that are on servers; nil where the plan has none.
 	OpenLookup LookupOpener
+	// OpenObjects opens the store of checkpoints; nil where the plan names none.
+	OpenObjects ObjectsOpener
 }
 
 // Pipeline is a plan at work. Run may be called once.
@@ -44,7 +49,9 @@ type Pipeline struct {
 	progress        progress
 	openLookup      LookupOpener
 	tables          map[*lookupPlan]rowSource
-	closers         []func() error // of tables
+	openObjects     ObjectsOpener
+	objects         state.Objects  // of checkpoints; nil where they go to the broker
+	closers         []func() error // of tables and stores
 	// frameEvents is fetchMax and cycle is cycleBytes, smaller in tests.
 	frameEvents int
 	cycle       int64
@@ -61,7 +68,7 @@ func New(plan *Plan, d Deps) (*Pipeline, error) {
 	if !caps.Transactions || !caps.Admin {
 		return nil, errkind.New(errkind.Unsupported, "pipelines need a broker with transactions: use the journal")
 	}
-	p := &Pipeline{plan: plan, broker: d.Broker, log: d.Logger, topics: plan.Spec.topics(), began: time.Now(), frameEvents: fetchMax, cycle: cycleBytes, openLookup: d.OpenLookup}
+	p := &Pipeline{plan: plan, broker: d.Broker, log: d.Logger, topics: plan.Spec.topics(), began: time.Now(), frameEvents: fetchMax, cycle: cycleBytes, openLookup: d.OpenLookup, openObjects: d.OpenObjects}
 	if plan.series != nil {
 		p.frameEvents = seriesFetch
 	}
@@ -118,6 +125,9 @@ func (p *Pipeline) Run(ctx context.Context, o RunOptions) (err error) {
 	if err := p.openTables(ctx); err != nil {
 		return err
 	}
+	if err := p.openCheckpoints(ctx); err != nil {
+		return err
+	}
 	var consumers []broker.Consumer
 	defer func() {
 		for _, c := range consumers {
@@ -159,6 +169,29 @@ func (p *Pipeline) Run(ctx context.Context, o RunOptions) (err error) {
 	if cause := context.Cause(ctx); cause != nil && !errors.Is(cause, context.Canceled) && !errors.Is(cause, errIdle) {
 		return quiet(cause)
 	}
+	return nil
+}
+
+// openCheckpoints opens the store that the plan names for checkpoints.
+func (p *Pipeline) openCheckpoints(ctx context.Context) (err error) {
+	url := p.plan.Spec.State.Checkpoints
+	if url == "" {
+		return nil
+	}
+	if p.openObjects == nil {
+		return errkind.New(errkind.Unsupported, "state.checkpoints: this program cannot open a store of checkpoints")
+	}
+	if rest, ok := strings.CutPrefix(url, "file:"); ok && !strings.HasPrefix(rest, "/") {
+		abs, err := filepath.Abs(p.plan.Spec.path(rest))
+		if err != nil {
+			return fmt.Errorf("state.checkpoints: %w", err)
+		}
+		url = "file://" + abs
+	}
+	if p.objects, err = p.openObjects(ctx, url); err != nil {
+		return fmt.Errorf("state.checkpoints: %w", err)
+	}
+	p.closers = append(p.closers, p.objects.Close)
 	return nil
 }
 

@@ -30,6 +30,8 @@ type counters struct {
 	reasons map[string]uint64
 	keys    map[[2]int]int64 // by stage and partition
 	bytes   map[[2]int]int64
+	// checkpoints are what was written last, by stage and partition.
+	checkpoints map[[2]int]checkpointed
 }
 
 func (c *counters) dead(ls []letter) {
@@ -47,6 +49,21 @@ func (c *counters) state(task [2]int, keys, bytes int64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.keys[task], c.bytes[task] = keys, bytes
+}
+
+// checkpoint notes that a task's checkpoint holds bytes, and when it was written.
+func (c *counters) checkpoint(task [2]int, bytes int64, at time.Time) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.checkpoints == nil {
+		c.checkpoints = map[[2]int]checkpointed{}
+	}
+	c.checkpoints[task] = checkpointed{bytes, at}
+}
+
+type checkpointed struct {
+	bytes int64
+	at    time.Time
 }
 
 // Stats is what a pipeline did since it began to run.
@@ -84,8 +101,21 @@ type Stats struct {
 	Instances   int
 	// Running is the time since the pipeline was made.
 	Running time.Duration
-	// StateKeys and StateBytes are the keyed state's size.
+	// StateKeys and StateBytes are the keyed state's size, and States that of
+	// each stage's, by the key that it goes by.
 	StateKeys, StateBytes int64
+	States                []StageState
+	// CheckpointBytes is what lies in the store of checkpoints, and CheckpointAt
+	// when the oldest of the tasks' checkpoints was written; zero without.
+	CheckpointBytes int64
+	CheckpointAt    time.Time
+}
+
+// StageState is the size of a stage's keyed state.
+type StageState struct {
+	// Stage is the key that it goes by.
+	Stage       string
+	Keys, Bytes int64
 }
 
 // Stats returns the pipeline's counters.
@@ -117,9 +147,23 @@ func (p *Pipeline) Stats() Stats {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	s.DeadLetters = maps.Clone(c.reasons)
-	for p := range c.keys {
-		s.StateKeys += c.keys[p]
-		s.StateBytes += c.bytes[p]
+	for i, st := range p.plan.stages {
+		z := StageState{Stage: st.by}
+		for task := range c.keys {
+			if task[0] == i {
+				z.Keys += c.keys[task]
+				z.Bytes += c.bytes[task]
+			}
+		}
+		s.States = append(s.States, z)
+		s.StateKeys += z.Keys
+		s.StateBytes += z.Bytes
+	}
+	for _, c := range c.checkpoints {
+		s.CheckpointBytes += c.bytes
+		if s.CheckpointAt.IsZero() || c.at.Before(s.CheckpointAt) {
+			s.CheckpointAt = c.at
+		}
 	}
 	return s
 }

@@ -37,7 +37,8 @@ type task struct {
 	front        []frameStep
 	series       *seriesStep // nil without a resample step
 	groups       []stateStep
-	changelog    *changelog // nil where the stage has no state
+	changelog    *changelog  // nil where the stage has no state
+	checkpoint   *checkpoint // nil without a store of checkpoints
 	// Of the last stage.
 	scorer  *scorer // nil where there is no model
 	back    []frameStep
@@ -160,11 +161,22 @@ func (t *task) steps(plans []planStep) (steps []frameStep, err error) {
 
 // run works until ctx is done, the claim is revoked, or something fails that
 // does not pass. What was fetched by then is finished first, except after a failure.
-func (t *task) run(ctx context.Context) error {
+func (t *task) run(ctx context.Context) (err error) {
 	defer t.intake.close()
 	if t.changelog != nil {
-		if err := t.restore(ctx); err != nil {
+		err := t.restore(ctx)
+		if t.checkpoint != nil {
+			defer func() {
+				if cerr := t.checkpoint.close(err == nil); cerr != nil && err == nil {
+					err = quiet(cerr)
+				}
+			}()
+		}
+		if err != nil {
 			return err
+		}
+		if t.checkpoint != nil {
+			t.checkpoint.start(ctx, t.p.plan.Spec.State.Every)
 		}
 	}
 	ctx, stop := context.WithCancel(ctx)
@@ -190,26 +202,6 @@ func quiet(err error) error {
 		return nil
 	}
 	return err
-}
-
-func (t *task) restore(ctx context.Context) error {
-	began := time.Now()
-	topic, err := t.p.broker.Describe(ctx, t.changelog.topic, "")
-	if err != nil {
-		return fmt.Errorf("describe the state topic: %w", err)
-	}
-	part := topic.Partitions[t.claim.Partition()]
-	records, err := t.changelog.restore(ctx, t.p.broker, t.claim.Start(), part.Start, part.End)
-	if err != nil {
-		return &restoreError{err}
-	}
-	if records > 0 {
-		t.log.Info("state restored", "records", records, "position", t.claim.Start(), "took", time.Since(began).Round(time.Millisecond))
-	} else if t.claim.Start() > 0 {
-		t.log.Warn("no state found for the events already processed; windows begin empty", "position", t.claim.Start())
-	}
-	t.countState()
-	return nil
 }
 
 // restoreError keeps a Conflict at the restore from passing as a revoked claim.
@@ -397,7 +389,11 @@ func (t *task) commit() error {
 	now := time.Now().UnixNano()
 	for _, f := range t.frames {
 		t.count(f, now)
-		if f.trim > 0 {
+		if t.checkpoint != nil {
+			if err := t.checkpoint.append(ctx, f); err != nil {
+				return err
+			}
+		} else if f.trim > 0 {
 			if err := t.p.broker.Trim(ctx, t.changelog.topic, t.claim.Partition(), f.trim); err != nil {
 				t.log.Warn("trim the state topic", "error", err) // costs space only; the next cycle tries again
 			}

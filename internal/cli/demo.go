@@ -19,6 +19,7 @@ import (
 	"github.com/freshet-io/freshet/broker"
 	"github.com/freshet-io/freshet/errkind"
 	cardfraud "github.com/freshet-io/freshet/examples/card-fraud"
+	"github.com/freshet-io/freshet/internal/builtin"
 	"github.com/freshet-io/freshet/pipeline"
 )
 
@@ -119,7 +120,7 @@ func (a *app) demo(ctx context.Context, f demoFlags) (err error) {
 	}
 	defer func() { err = errors.Join(err, d.b.Close()) }()
 	d.topic = plan.Spec.Source.Topic
-	if d.p, err = pipeline.New(plan, pipeline.Deps{Broker: d.b, Logger: a.log}); err != nil {
+	if d.p, err = pipeline.New(plan, builtin.PipelineDeps(d.b, a.log)); err != nil {
 		return errors.Join(err, plan.Close())
 	}
 	if err := d.run(ctx, plan.Spec); err != nil {

@@ -12,6 +12,7 @@ import (
 	"github.com/freshet-io/freshet/broker"
 	"github.com/freshet-io/freshet/console"
 	"github.com/freshet-io/freshet/errkind"
+	"github.com/freshet-io/freshet/internal/builtin"
 	"github.com/freshet-io/freshet/pipeline"
 )
 
@@ -82,7 +83,7 @@ func (a *app) run(ctx context.Context, file string, f runFlags) (err error) {
 		return errors.Join(err, l.close(), plan.Close())
 	}
 	defer func() { err = errors.Join(err, b.Close()) }()
-	p, err := pipeline.New(plan, pipeline.Deps{Broker: b, Logger: a.log})
+	p, err := pipeline.New(plan, builtin.PipelineDeps(b, a.log))
 	if err != nil {
 		return errors.Join(err, l.close(), plan.Close())
 	}
