@@ -44,6 +44,7 @@ type Sums struct {
 	local   localTable
 	outs    []target
 	read    sumsDecoded
+	touched uint64 // keeps the compiler from dropping the reads of touch
 }
 
 // bucketList is the buckets of a key in a track, oldest first.
@@ -151,12 +152,29 @@ func (s *Sums) Update(b *Batch, out []*event.Column, delta []byte) []byte {
 		s.outs[i] = target{c, c.Floats, c.Ints, c.Bools, c.Strings}
 	}
 	for i := range n {
+		if i%touchAhead == 0 {
+			s.touch(s.numbers[i:min(i+touchAhead, n)])
+		}
 		s.push(s.numbers[i], b.Times[i], i, true)
 	}
 	delta = s.appendDelta(delta, b.Times[:n])
 	s.letGo(n)
 	clear(s.outs)
 	return delta
+}
+
+// touch reads the newest buckets of the next rows' keys, so that the waits for memory overlap.
+func (s *Sums) touch(numbers []uint32) {
+	x := uint64(0)
+	for _, k := range numbers {
+		x ^= uint64(s.newest[k])
+		for i := range s.tracks {
+			if l := &s.keyLists(k)[i]; l.n > 0 {
+				x ^= s.bucket(i, l, 0)[0] ^ s.bucket(i, l, int(l.n-1))[0]
+			}
+		}
+	}
+	s.touched = x
 }
 
 // number returns the key's number, giving it state if it is new.

@@ -43,10 +43,9 @@ func (s *Sums) pushPane(k uint32, ti int, t int64, row int, read bool) {
 	if !read {
 		return
 	}
-	low := pane - tr.panes + 1
-	first := j
-	for first > 0 && int64(s.bucket(ti, l, first-1)[bucketNumber]) >= low {
-		first--
+	low, first := pane-tr.panes+1, 0
+	for first < j && int64(s.bucket(ti, l, first)[bucketNumber]) < low {
+		first++
 	}
 	switch {
 	case first == j:
@@ -209,8 +208,30 @@ func (s *Sums) uncache(k uint32, ti int) {
 func (s *Sums) fold(ti int, dst []uint64, l *bucketList, from, to int) {
 	tr := &s.tracks[ti]
 	s.initBucket(tr, dst)
-	for i := from; i < to; i++ {
-		s.merge(tr, dst, s.bucket(ti, l, i))
+	all := s.buckets[ti].block(l.block, l.class-1)[from*tr.stride : to*tr.stride]
+	for i := range tr.slots {
+		x := &tr.slots[i]
+		d := dst[x.at:]
+		switch x.kind {
+		case slotCount:
+			n := uint64(0)
+			for p := x.at; p < len(all); p += tr.stride {
+				n += all[p]
+			}
+			d[0] = n
+		case slotSum: // T. Ogita, S. M. Rump, S. Oishi, "Accurate sum and dot product", 2005
+			hi, lo, e := 0.0, 0.0, 0.0
+			for p := x.at; p < len(all)-1; p += tr.stride {
+				hi, e = twoSum(hi, floatOf(all[p]))
+				lo += e + floatOf(all[p+1])
+			}
+			hi, lo = twoSum(hi, lo)
+			d[0], d[1] = wordOf(hi), wordOf(lo)
+		default:
+			for p := x.at; p < len(all); p += tr.stride {
+				s.merge(x, d, all[p:])
+			}
+		}
 	}
 }
 
@@ -304,51 +325,42 @@ func (s *Sums) add(tr *track, b []uint64, t int64, row int) {
 	}
 }
 
-// merge counts a newer bucket into another.
-func (s *Sums) merge(tr *track, dst, src []uint64) {
-	for i := range tr.slots {
-		x := &tr.slots[i]
-		d, v := dst[x.at:], src[x.at:]
-		isText := x.field >= 0 && s.fields[x.field].Kind == event.String
-		switch x.kind {
-		case slotCount:
-			d[0] += v[0]
-		case slotSum:
-			addTwofold(d, floatOf(v[0]))
-			addTwofold(d, floatOf(v[1]))
-		case slotMoments:
-			addMoments(d, v[0], floatOf(v[1]), floatOf(v[2]))
-		case slotMin:
-			if d[0] == nullFloat || v[0] != nullFloat && floatOf(v[0]) < floatOf(d[0]) {
-				d[0] = v[0]
-			}
-		case slotMax:
-			if d[0] == nullFloat || v[0] != nullFloat && floatOf(v[0]) > floatOf(d[0]) {
-				d[0] = v[0]
-			}
-		case slotFirst:
-			if int64(v[0]) < int64(d[0]) {
-				s.setValue(d, v[0], v[1], isText)
-			}
-		case slotLast:
-			if int64(v[0]) > int64(d[0]) {
-				s.setValue(d, v[0], v[1], isText)
-			}
-		case slotOldest:
-			d[0] = uint64(min(int64(d[0]), int64(v[0])))
-		case slotNewest:
-			d[0] = uint64(max(int64(d[0]), int64(v[0])))
-		case slotSet:
-			s.eachMember(v, func(word uint64) {
-				if s.setPut(d, word) && isText {
-					s.dict.retain(word)
-				}
-			})
-		case slotSketch:
-			s.sketchMerge(d, v)
-		case slotDigest:
-			s.digestMerge(d, v)
+// merge counts a newer bucket's slot into that of another.
+func (s *Sums) merge(x *slot, d, v []uint64) {
+	isText := x.field >= 0 && s.fields[x.field].Kind == event.String
+	switch x.kind {
+	case slotMoments:
+		addMoments(d, v[0], floatOf(v[1]), floatOf(v[2]))
+	case slotMin:
+		if d[0] == nullFloat || v[0] != nullFloat && floatOf(v[0]) < floatOf(d[0]) {
+			d[0] = v[0]
 		}
+	case slotMax:
+		if d[0] == nullFloat || v[0] != nullFloat && floatOf(v[0]) > floatOf(d[0]) {
+			d[0] = v[0]
+		}
+	case slotFirst:
+		if int64(v[0]) < int64(d[0]) {
+			s.setValue(d, v[0], v[1], isText)
+		}
+	case slotLast:
+		if int64(v[0]) > int64(d[0]) {
+			s.setValue(d, v[0], v[1], isText)
+		}
+	case slotOldest:
+		d[0] = uint64(min(int64(d[0]), int64(v[0])))
+	case slotNewest:
+		d[0] = uint64(max(int64(d[0]), int64(v[0])))
+	case slotSet:
+		s.eachMember(v, func(word uint64) {
+			if s.setPut(d, word) && isText {
+				s.dict.retain(word)
+			}
+		})
+	case slotSketch:
+		s.sketchMerge(d, v)
+	case slotDigest:
+		s.digestMerge(d, v)
 	}
 }
 
