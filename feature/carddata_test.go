@@ -2,8 +2,11 @@ package feature
 
 import (
 	"bufio"
-	"cmp"
+	"bytes"
 	"compress/gzip"
+	"crypto/sha256"
+	"encoding/hex"
+	"io"
 	"math"
 	"os"
 	"path/filepath"
@@ -19,7 +22,7 @@ import (
 // cardData finds the folder with the card payments, or skips.
 func cardData(t *testing.T) string {
 	t.Helper()
-	const want = "card-fraud/reference/ref_features_2018-04_06.csv.gz"
+	const want = "card-fraud/reference/daily_checksums.csv"
 	dirs := []string{os.Getenv("FRESHET_SHARED_DATA")}
 	if wd, err := os.Getwd(); err == nil {
 		for d := wd; ; d = filepath.Dir(d) {
@@ -43,23 +46,30 @@ func cardData(t *testing.T) string {
 }
 
 // eachRecord calls f with the fields of every line but the header.
-func eachRecord(t *testing.T, path string, f func(fields []string) bool) {
+func eachRecord(t *testing.T, path string, f func(fields [][]byte)) {
 	t.Helper()
 	file, err := os.Open(path)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer func() { _ = file.Close() }()
-	z, err := gzip.NewReader(file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	lines := bufio.NewScanner(z)
-	lines.Scan()
-	for lines.Scan() {
-		if !f(strings.Split(lines.Text(), ",")) {
-			return
+	var in io.Reader = file
+	if strings.HasSuffix(path, ".gz") {
+		if in, err = gzip.NewReader(file); err != nil {
+			t.Fatal(err)
 		}
+	}
+	lines := bufio.NewScanner(in)
+	lines.Scan()
+	var fields [][]byte
+	for lines.Scan() {
+		fields = fields[:0]
+		for rest, ok := lines.Bytes(), true; ok; {
+			var f []byte
+			f, rest, ok = bytes.Cut(rest, []byte(","))
+			fields = append(fields, f)
+		}
+		f(fields)
 	}
 	if err := lines.Err(); err != nil {
 		t.Fatal(err)
@@ -67,25 +77,64 @@ func eachRecord(t *testing.T, path string, f func(fields []string) bool) {
 }
 
 type payment struct {
-	id       int
-	time     int64
-	customer string
-	amount   float64
+	id                 int
+	time               int64
+	customer, terminal string
+	amount             float64
+	fraud              float64
+	weekend, night     int
+	day                string
 }
 
 func loadPayments(t *testing.T, dir string, months ...string) []payment {
 	t.Helper()
 	var all []payment
-	for _, m := range months {
-		eachRecord(t, filepath.Join(dir, "transactions_"+m+".csv.gz"), func(f []string) bool {
-			id, err1 := strconv.Atoi(f[0])
-			at, err2 := time.Parse("2006-01-02T15:04:05", f[1])
-			amount, err3 := strconv.ParseFloat(f[4], 64)
-			if err := cmp.Or(err1, err2, err3); err != nil {
-				t.Fatalf("%v: %v", f, err)
+	names := map[string]string{} // one string a key
+	intern := func(b []byte) string {
+		s, ok := names[string(b)]
+		if !ok {
+			s = string(b)
+			names[s] = s
+		}
+		return s
+	}
+	days := map[string]time.Time{}
+	number := func(b []byte) (n int) {
+		for _, c := range b {
+			if c < '0' || c > '9' {
+				t.Fatalf("no number: %q", b)
 			}
-			all = append(all, payment{id, at.UnixNano(), f[2], amount})
-			return true
+			n = 10*n + int(c-'0')
+		}
+		return n
+	}
+	for _, m := range months {
+		eachRecord(t, filepath.Join(dir, "transactions_"+m+".csv.gz"), func(f [][]byte) {
+			day := intern(f[1][:10])
+			date, ok := days[day]
+			if !ok {
+				var err error
+				if date, err = time.Parse(time.DateOnly, day); err != nil {
+					t.Fatal(err)
+				}
+				days[day] = date
+			}
+			hour := number(f[1][11:13])
+			amount, err := strconv.ParseFloat(string(f[4]), 64)
+			if err != nil {
+				t.Fatal(err)
+			}
+			p := payment{
+				id: number(f[0]), customer: intern(f[2]), terminal: intern(f[3]), amount: amount, fraud: float64(number(f[5])), day: day,
+				time: date.UnixNano() + int64(hour*3600+number(f[1][14:16])*60+number(f[1][17:19]))*1e9,
+			}
+			if wd := date.Weekday(); wd == time.Saturday || wd == time.Sunday {
+				p.weekend = 1
+			}
+			if hour <= 6 {
+				p.night = 1
+			}
+			all = append(all, p)
 		})
 	}
 	slices.SortFunc(all, func(a, b payment) int { return a.id - b.id })
@@ -102,96 +151,154 @@ func customerWindows() []Window {
 	return ws
 }
 
-// TestCardPaymentsEqualTheReference restarts from snapshot and deltas in the
-// middle, so that it proves recovery on the same data.
-func TestCardPaymentsEqualTheReference(t *testing.T) {
-	dir := cardData(t)
-	payments := loadPayments(t, dir, "2018-04", "2018-05")
-	if raceDetector {
-		payments = payments[:60_000] // the detector is slow, and this test has one goroutine
+const week = 7 * 24 * time.Hour
+
+func terminalWindows() Config {
+	c := Config{Labels: ByEvent}
+	for _, days := range []time.Duration{1, 7, 30} {
+		c.Windows = append(c.Windows,
+			Window{Name: "tx", Aggregate: Count, Over: days * 24 * time.Hour, Delay: week},
+			Window{Name: "risk", Aggregate: Mean, Field: "fraud", Label: true, Over: days * 24 * time.Hour, Delay: week})
 	}
-	w, err := NewWindows(Config{Windows: customerWindows()})
-	if err != nil {
-		t.Fatal(err)
-	}
-	out := newOut(w)
-	var got [6][]float64
-	keys, times := make([]string, 256), make([]int64, 256)
-	amount := &event.Column{Kind: event.Float, Floats: make([]float64, 256)}
-	var log [][]byte
-	logging := false
-	deltaBytes, restores := 0, 0
-	for at := 0; at < len(payments); at += 256 {
-		if !logging && at > len(payments)/2 {
-			logging = true
-			w.BeginSnapshot()
+	return c
+}
+
+// recovered is windows together with what a log of them would hold.
+type recovered struct {
+	*Windows
+	log []logged
+}
+
+// replace restores the windows from their log, in the middle of everything.
+func (w *recovered) replace(t *testing.T, c Config) {
+	t.Helper()
+	_, r := newNaive(t, c)
+	for _, l := range w.log {
+		apply := r.ApplyDelta
+		if l.snapshot {
+			apply = r.ApplySnapshot
 		}
-		rows := payments[at:min(at+256, len(payments))]
-		for i, p := range rows {
-			keys[i], times[i], amount.Floats[i] = p.customer, p.time, p.amount
-		}
-		delta := w.Update(&Batch{N: len(rows), Keys: keys, Times: times, Fields: []*event.Column{amount}}, out, nil)
-		deltaBytes += len(delta)
-		for j, c := range out {
-			for i := range rows {
-				if c.Kind == event.Int {
-					got[j] = append(got[j], float64(c.Ints[i]))
-				} else {
-					got[j] = append(got[j], c.Floats[i])
-				}
-			}
-		}
-		if !logging {
-			continue
-		}
-		log = append(log, delta)
-		chunk, done := w.AppendSnapshot(nil, 64<<10)
-		if log = append(log, chunk); done {
-			r, err := NewWindows(Config{Windows: customerWindows()})
-			if err != nil {
-				t.Fatal(err)
-			}
-			for i, b := range log {
-				apply := r.ApplyDelta
-				if i%2 == 1 {
-					apply = r.ApplySnapshot
-				}
-				if err := apply(b); err != nil {
-					t.Fatal(err)
-				}
-			}
-			restores++
-			w, log = r, nil
-			w.BeginSnapshot()
-		}
-	}
-	compared := 0
-	eachRecord(t, filepath.Join(dir, "reference", "ref_features_2018-04_06.csv.gz"), func(f []string) bool {
-		id, err := strconv.Atoi(f[0])
-		if err != nil {
+		if err := apply(l.bytes); err != nil {
 			t.Fatal(err)
 		}
-		if id >= len(payments) {
-			return false
-		}
-		if payments[id].id != id {
-			t.Fatalf("payment %d lies at place %d", payments[id].id, id)
-		}
-		for j := range got {
-			want, err := strconv.ParseFloat(f[3+j], 64)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if v := got[j][id]; j%2 == 0 && v != want || math.Abs(v-want) > 1e-5*math.Abs(want) {
-				t.Fatalf("payment %d window %d: got %v, want %v", id, j, v, want)
-			}
-		}
-		compared++
-		return true
-	})
-	if compared != len(payments) {
-		t.Fatalf("%d of %d rows compared", compared, len(payments))
 	}
-	t.Logf("%d rows × 6 features equal the reference; %d restarts; %.1f bytes of delta a row; %d keys in %d KiB",
-		compared, restores, float64(deltaBytes)/float64(compared), w.Keys(), w.Bytes()>>10)
+	w.Windows, w.log = r, nil
+}
+
+// update takes in a batch; while logging it writes a slice of the state too.
+func (w *recovered) update(t *testing.T, c Config, b *Batch, out []*event.Column, logging bool) {
+	delta := w.Update(b, out, nil)
+	if !logging {
+		return
+	}
+	if w.log == nil {
+		w.BeginSnapshot()
+	} else {
+		w.log = append(w.log, logged{false, delta})
+	}
+	chunk, done := w.AppendSnapshot(nil, 128<<10)
+	if w.log = append(w.log, logged{true, chunk}); done {
+		w.replace(t, c)
+	}
+}
+
+// cardLines computes the features of all payments and returns a hash for each
+// day. Labels become known after known; both states are replaced once by what their log gives.
+func cardLines(t *testing.T, payments []payment, known time.Duration) map[string]string {
+	t.Helper()
+	customers, terminals := Config{Windows: customerWindows()}, terminalWindows()
+	var cw, tw recovered
+	_, cw.Windows = newNaive(t, customers)
+	_, tw.Windows = newNaive(t, terminals)
+	cout, tout := newOut(cw.Windows), newOut(tw.Windows)
+	const size = 1024
+	amount, fraud := &event.Column{Kind: event.Float}, &event.Column{Kind: event.Float}
+	ids := make([]string, len(payments))
+	for i := range payments {
+		ids[i] = "payment-" + strconv.Itoa(payments[i].id)
+	}
+	var (
+		ckeys, tkeys []string
+		times        []int64
+		line         []byte
+		next         int // the next payment whose label is to come
+	)
+	hashes, hash, days := sha256.New(), payments[0].day, map[string]string{}
+	count := func(c []*event.Column, i, j int) int64 { return c[2*j].Ints[i] }
+	for at := 0; at < len(payments); at += size {
+		rows := payments[at:min(at+size, len(payments))]
+		ckeys, tkeys, times, amount.Floats, fraud.Floats = ckeys[:0], tkeys[:0], times[:0], amount.Floats[:0], fraud.Floats[:0]
+		labels := Labels{Fields: []*event.Column{fraud}}
+		for i := range rows {
+			p := &rows[i]
+			ckeys, tkeys, times, amount.Floats = append(ckeys, p.customer), append(tkeys, p.terminal), append(times, p.time), append(amount.Floats, p.amount)
+			for ; next < at+i && payments[next].time+int64(known) <= p.time; next++ {
+				labels.Before, labels.IDs, labels.Times = append(labels.Before, int32(i)), append(labels.IDs, ids[next]), append(labels.Times, payments[next].time+int64(known))
+				fraud.Floats = append(fraud.Floats, payments[next].fraud)
+			}
+		}
+		b := Batch{N: len(rows), Times: times, IDs: ids[at : at+len(rows)]}
+		logging := at > len(payments)/2 && (cw.log != nil || at < len(payments)/2+2*size)
+		b.Keys, b.Fields = ckeys, []*event.Column{amount}
+		cw.update(t, customers, &b, cout, logging)
+		logging = at > len(payments)/2 && (tw.log != nil || at < len(payments)/2+2*size)
+		b.Keys, b.Fields, b.Labels = tkeys, nil, labels
+		tw.update(t, terminals, &b, tout, logging)
+		for i := range rows {
+			p := &rows[i]
+			if p.day != hash {
+				days[hash] = hex.EncodeToString(hashes.Sum(nil))
+				hash = p.day
+				hashes.Reset()
+			}
+			line = strconv.AppendInt(line[:0], int64(p.id), 10)
+			for _, v := range [...]int64{int64(p.weekend), int64(p.night)} {
+				line = strconv.AppendInt(append(line, ','), v, 10)
+			}
+			for j := range 3 {
+				n := count(cout, i, j)
+				line = strconv.AppendInt(append(line, ','), n, 10)
+				line = strconv.AppendInt(append(line, ','), int64(math.Round(cout[2*j+1].Floats[i]*float64(n)*100)), 10)
+			}
+			for j := range 3 {
+				n := count(tout, i, j)
+				line = strconv.AppendInt(append(line, ','), n, 10)
+				line = strconv.AppendInt(append(line, ','), int64(math.Round(tout[2*j+1].Floats[i]*float64(n))), 10)
+			}
+			_, _ = hashes.Write(append(line, '\n'))
+		}
+	}
+	days[hash] = hex.EncodeToString(hashes.Sum(nil))
+	t.Logf("%d customers in %d KiB, %d terminals in %d KiB, %d labels found", cw.Keys(), cw.Bytes()>>10, tw.Keys(), tw.Bytes()>>10, tw.Labelled())
+	return days
+}
+
+// TestCardPaymentsEqualTheDailyChecksums restarts from snapshot and deltas in the
+// middle, so that it proves recovery on the same data.
+func TestCardPaymentsEqualTheDailyChecksums(t *testing.T) {
+	dir := cardData(t)
+	payments := loadPayments(t, dir, "2018-04", "2018-05", "2018-06", "2018-07")
+	want, order := map[string]string{}, []string{}
+	eachRecord(t, filepath.Join(dir, "reference", "daily_checksums.csv"), func(f [][]byte) {
+		want[string(f[0])] = string(f[len(f)-1])
+		order = append(order, string(f[0]))
+	})
+	if raceDetector { // it is slow, and this test has one goroutine
+		order = order[:9]
+		end := slices.IndexFunc(payments, func(p payment) bool { return p.day > order[8] })
+		payments = payments[:end]
+	}
+	for name, known := range map[string]time.Duration{"labels when they are due": week, "labels early": 3*24*time.Hour + 7} {
+		got := cardLines(t, payments, known)
+		equal := 0
+		for _, day := range order {
+			if got[day] == want[day] {
+				equal++
+			}
+		}
+		t.Logf("%s: %d of %d days equal", name, equal, len(order))
+		if equal != len(order) || len(got) != len(order) {
+			t.Errorf("%s: %d of %d days differ", name, len(order)-equal, len(order))
+		}
+	}
 }
