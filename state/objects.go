@@ -11,7 +11,8 @@ import (
 // changed in place. Adapters implement it; callers wrap it WithRetry.
 //
 // A name is one or more parts of letters, digits, '-', '_' and '.', divided by
-// '/'; CheckName holds the rule. All methods may be called concurrently. What was
+// '/'; CheckName holds the rule. Where a name a/b is in use, a is not: some stores
+// are file systems. All methods may be called concurrently. What was
 // written is seen by every call that begins after the write returned, from
 // whatever process; a name holds all of one written string or nothing, whatever
 // dies meanwhile. Every call ends soon after its context.

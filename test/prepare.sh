@@ -45,10 +45,17 @@ if ! have_pyarrow; then
 	rm -f "$log"
 fi
 
+# An S3 server, built from its Go module into a cache folder.
+if ! log=$(timeout 240 test/servers/s3.sh build 2>&1 </dev/null); then
+	say "NOT BUILT: an S3 server ($(tail -n 1 <<<"$log"))"
+fi
+have_s3() { timeout 20 test/servers/s3.sh </dev/null >/dev/null 2>&1; }
+
 found=()
 have_onnx_testdata && found+=(onnx-testdata)
 command -v curl >/dev/null && found+=(curl)
 have_pyarrow && found+=(pyarrow)
+have_s3 && found+=(s3)
 # The public data sets are not part of the project; where they lie beside it the tests read them.
 [ -d "${FRESHET_SHARED_DATA:-../shared/data}/card-fraud" ] && found+=(data)
 (
