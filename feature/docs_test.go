@@ -78,27 +78,51 @@ func runExample(t *testing.T, lines []string) Aggregate {
 	if win.Field == "terminal" {
 		win.Kind = event.String
 	}
-	w, err := New(Config{Windows: []Window{win}, Retain: duration("retain")})
+	c := Config{Retain: duration("retain")}
+	switch after("labels-by") { // the third word of an event's line is its id then
+	case "event":
+		c.Labels, win.Label = ByEvent, true
+	case "key":
+		c.Labels, win.Label = ByKey, true
+	}
+	if u := after("unlabelled"); u != "" {
+		c.Unlabelled = []float64{parseValue(t, u, event.Float).(float64)}
+	}
+	c.Windows = []Window{win}
+	w, err := New(c)
 	if err != nil {
 		t.Fatal(err)
 	}
+	labels := Labels{Fields: columnsOf(w.LabelFields(), 0)}
 	for _, line := range lines[1:] {
-		f := strings.Fields(line) // time key value → result
-		if len(f) != 5 || f[3] != "→" {
+		f := strings.Fields(line) // time key value → result, or time label id value
+		if len(f) != 5 && (len(f) != 4 || f[1] != "label") || len(f) == 5 && f[3] != "→" {
 			t.Fatalf("cannot read %q", line)
 		}
 		at, err := time.Parse(time.RFC3339, f[0])
 		if err != nil {
 			t.Fatal(err)
 		}
+		if len(f) == 4 {
+			// The label is applied with the next event.
+			labels.Before, labels.IDs, labels.Times = append(labels.Before, 0), append(labels.IDs, f[2]), append(labels.Times, at.UnixNano())
+			values := columnsOf(w.LabelFields(), len(labels.IDs))
+			for i, old := range labels.Fields {
+				copy(values[i].Floats, old.Floats)
+			}
+			setCells(values, len(labels.IDs)-1, []any{parseValue(t, f[3], win.Kind)}[:len(values)])
+			labels.Fields = values
+			continue
+		}
 		b := newBatch(w.Fields(), 1)
 		var values []any
-		if win.Field != "" {
+		if win.Field != "" && !win.Label {
 			values = []any{parseValue(t, f[2], win.Kind)}
 		}
 		b.set(0, f[1], at.UnixNano(), values)
 		out := outFor(1)
-		w.Update(&Batch{N: 1, Keys: b.keys, Times: b.times, Fields: b.fields}, out, nil)
+		w.Update(&Batch{N: 1, Keys: b.keys, Times: b.times, IDs: []string{f[2]}, Fields: b.fields, Labels: labels}, out, nil)
+		labels = Labels{Fields: columnsOf(w.LabelFields(), 0)}
 		if got, want := cell(out[0], 0), parseValue(t, f[4], out[0].Kind); got != want {
 			t.Errorf("%s: got %v", line, got)
 		}
