@@ -194,7 +194,7 @@ func damaged(name, prefix string, err error) error {
 	if !errkind.Is(err, errkind.Corrupt) {
 		return fmt.Errorf("object %s: %w", name, err)
 	}
-	return fmt.Errorf("object %s: %w: put a good copy of the object back, or delete everything under %s/ and let it be written anew", name, err, prefix)
+	return fmt.Errorf("object %s: %w: put a good copy of the object back; without one, delete everything under %s/ and begin anew from what the changelog still holds", name, err, prefix)
 }
 
 func readAll(ctx context.Context, o Objects, name string, limit int64) ([]byte, error) {
