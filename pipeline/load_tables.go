@@ -135,10 +135,12 @@ func (r *reader) checkpoints(at Pos, s string) {
 		r.fault(at, "url", remedy, "state.checkpoints must be a URL that begins with file: or s3:")
 	case u.Scheme != "file" && u.Scheme != "s3":
 		r.fault(at, "url", remedy, "state.checkpoints begins with %q, where no checkpoints can be kept", u.Scheme+":")
-	case u.Scheme == "file" && u.Host != "":
+	case u.Scheme == "file" && u.Host != "" && u.Host != "localhost":
 		r.fault(at, "url", remedy, "state.checkpoints names the host %q, and a folder must be on this one: file:/// has three slashes", u.Host)
-	case u.Scheme == "file" && u.Path == "" && u.Opaque == "":
+	case u.Scheme == "file" && (u.Path == "" || u.Path == "/") && u.Opaque == "":
 		r.fault(at, "url", remedy, "state.checkpoints names no folder")
+	case u.Scheme == "s3" && u.User != nil:
+		r.fault(at, "url", "put them into AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or ~/.aws/credentials", "state.checkpoints holds credentials, which do not belong there")
 	case u.Scheme == "s3" && u.Host == "":
 		r.fault(at, "url", remedy, "state.checkpoints names no bucket")
 	}
