@@ -117,7 +117,7 @@ func ParseTime(s string) (ns int64, ok bool) {
 	if !ok {
 		return 0, false
 	}
-	return TimeOfFloat(v)
+	return timeOfFloat(v)
 }
 
 // timeOfInt is ParseTime's rule for whole numbers.
@@ -143,12 +143,12 @@ func magnitude(v int64) uint64 {
 	return uint64(v)
 }
 
-// TimeOfFloat is ParseTime's rule for numbers with a fraction. It is exact to
+// timeOfFloat is ParseTime's rule for numbers with a fraction. It is exact to
 // the microsecond for seconds of this century.
-func TimeOfFloat(v float64) (ns int64, ok bool) {
+func timeOfFloat(v float64) (ns int64, ok bool) {
 	unit := 1.0
 	switch a := math.Abs(v); {
-	case math.IsNaN(v):
+	case math.IsNaN(v), math.IsInf(v, 0):
 		return 0, false
 	case a < 1e11:
 		unit = 1e9

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"fmt"
+	"net"
 	"strconv"
 	"strings"
 	"sync"
@@ -20,16 +21,19 @@ const (
 	maxKeys = 10_000
 	// dialTimeout bounds a connection where neither URL nor Options.Timeout does.
 	dialTimeout = 5 * time.Second
+	// closeGrace is how long Close lets connections end in an orderly way.
+	closeGrace = 200 * time.Millisecond
 )
 
 // Driver is a lookup.Driver for one table.
 type Driver struct {
-	pool   *pgxpool.Pool
-	where  string // for errors
-	table  string // quoted
-	key    string
-	time   string
-	fields []lookup.Field
+	pool    *pgxpool.Pool
+	sockets sockets
+	where   string // for errors
+	table   string // quoted
+	key     string
+	time    string
+	fields  []lookup.Field
 
 	ctx     context.Context // ends with Close
 	end     context.CancelFunc
@@ -88,6 +92,8 @@ func Open(url string, o lookup.Options) (*Driver, error) {
 		params["statement_timeout"] = strconv.FormatInt(max(1, o.Timeout.Milliseconds()), 10)
 	}
 	d := &Driver{where: where + " table " + o.From, table: table, key: o.Key, time: o.Time, fields: o.Fields}
+	d.sockets = sockets{dial: c.ConnConfig.DialFunc, open: map[net.Conn]bool{}}
+	c.ConnConfig.DialFunc = d.sockets.connect
 	d.ctx, d.end = context.WithCancel(context.Background())
 	if d.pool, err = pgxpool.NewWithConfig(d.ctx, c); err != nil {
 		d.end()
@@ -261,6 +267,18 @@ func (d *Driver) Close() error {
 	d.mu.Unlock()
 	d.end()
 	d.running.Wait()
-	d.pool.Close()
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		d.pool.Close()
+	}()
+	grace := time.NewTimer(closeGrace)
+	defer grace.Stop()
+	select {
+	case <-ended:
+	case <-grace.C:
+		d.sockets.cutAll()
+		<-ended
+	}
 	return nil
 }
