@@ -5,7 +5,6 @@ import (
 	"hash/fnv"
 	"math"
 	"slices"
-	"time"
 
 	"github.com/freshet-io/freshet/errkind"
 	"github.com/freshet-io/freshet/event"
@@ -19,8 +18,8 @@ const maxFields = 64
 
 // plan is the compiled definition: windows that can share state do.
 type plan struct {
+	config  Config
 	join    Join
-	retain  time.Duration
 	ops     []op
 	columns []column // of an entry
 	rows    []Field  // columns that Update wants of rows
@@ -111,7 +110,7 @@ type last struct {
 }
 
 func newPlan(c Config) (*plan, error) {
-	p := &plan{join: c.Labels, retain: c.Retain}
+	p := &plan{config: Config{Windows: slices.Clone(c.Windows), Retain: c.Retain, Labels: c.Labels, Unlabelled: slices.Clone(c.Unlabelled)}, join: c.Labels}
 	switch {
 	case len(c.Windows) == 0:
 		return nil, errkind.New(errkind.Config, "no windows: give at least one")
@@ -181,7 +180,9 @@ func unlabelled(c Config) ([]float64, error) {
 			continue
 		}
 		if n < len(c.Unlabelled) && c.Labels == ByEvent {
-			begins[i] = c.Unlabelled[n]
+			if v := c.Unlabelled[n]; v-v == 0 {
+				begins[i] = v
+			}
 		}
 		if !math.IsNaN(begins[i]) && c.Windows[i].Kind == event.String {
 			return nil, errkind.Errorf(errkind.Config, "window %q: a text cannot have the number %v without a label", c.Windows[i].Name, begins[i])

@@ -165,12 +165,21 @@ func (w *Windows) readKey(r *reader) {
 // restore makes what readKey decoded the state of the key.
 func (w *Windows) restore(key string) {
 	d := &w.read
+	w.adopt(d, len(d.times), false)
+	k := w.install(key)
+	copy(w.keySums(k), d.sums)
+	copy(w.keyMoments(k), d.moments)
+	w.derive(k, d.clock)
+}
+
+// install makes the loaded words, with the times and the clock of what was read, the entries of the key.
+func (w *Windows) install(key string) uint32 {
+	d := &w.read
 	n := uint32(len(d.times))
-	w.adopt(d, int(n), false)
 	k := w.number(key)
 	w.clearEntries(k)
 	w.clearSlots(k)
-	if w.join == ByKey {
+	if w.clock != nil {
 		w.clock[k] = d.clock
 	}
 	r := &w.rings[k]
@@ -187,9 +196,7 @@ func (w *Windows) restore(key string) {
 		w.register(k, e, s)
 	}
 	w.unload(int(n))
-	copy(w.keySums(k), d.sums)
-	copy(w.keyMoments(k), d.moments)
-	w.derive(k, d.clock)
+	return k
 }
 
 // derive makes cursors, counts and orders from the entries, as of when the key stands.
