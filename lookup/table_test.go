@@ -219,7 +219,7 @@ func TestTheCacheIsBounded(t *testing.T) {
 		s := &server{maxKeys: 100}
 		table := newTable(t, s, c)
 		r := rand.New(rand.NewPCG(1, 2))
-		for range 300 {
+		for range 100 {
 			keys := make([]string, 40)
 			for i := range keys {
 				keys[i] = strings.Repeat("k", 1+r.IntN(5)) + fmt.Sprint(r.IntN(2000))
@@ -520,7 +520,7 @@ func TestManyCallersGetTheirOwnRows(t *testing.T) {
 	for g := range 8 {
 		wg.Go(func() {
 			r := rand.New(rand.NewPCG(uint64(g), 3))
-			for range 300 {
+			for range 100 {
 				keys := make([]string, 1+r.IntN(60))
 				for i := range keys {
 					keys[i] = []string{"no", "null", "bad", "k", "kk"}[r.IntN(5)] + fmt.Sprint(r.IntN(400))

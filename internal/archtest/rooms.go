@@ -36,9 +36,11 @@ var rooms = []room{
 	{path: "expr", layer: 2},
 	{path: "broker", layer: 3, kind: port},
 	{path: "inference", layer: 3, kind: port},
+	{path: "lookup", layer: 3, kind: port},
 	{path: "state", layer: 3, kind: port},
 	{path: "broker/brokertest", layer: 4, kind: suite},
 	{path: "inference/inferencetest", layer: 4, kind: suite},
+	{path: "lookup/lookuptest", layer: 4, kind: suite},
 	{path: "state/statetest", layer: 4, kind: suite},
 	{path: "feature", layer: 5},
 	{path: "pipeline", layer: 6},
@@ -51,6 +53,8 @@ var rooms = []room{
 	// The embedded example is data: the demo carries it.
 	{path: "examples/card-fraud", layer: 0, wordsOnly: true},
 	{path: "internal/archtest", layer: 10},
+	// Starts the servers that tests talk to.
+	{path: "test/servers", layer: 10, wordsOnly: true, forTests: true},
 }
 
 const adapterLayer = 4
