@@ -4,11 +4,6 @@
 # id, when its standard input ends or it is told to. Where the server is not
 # installed it says so on stderr and exits with 3.
 
-absent() {
-	echo "$*" >&2
-	exit 3
-}
-
 # free_port finds a port that nobody listens on.
 free_port() {
 	local p

@@ -8,5 +8,12 @@ port=$(free_port)
 redis-server --bind 127.0.0.1 --port "$port" --dir "$dir" --save "" --appendonly no \
 	--requirepass freshet-test --daemonize no >"$dir/log" 2>&1 </dev/null &
 server=$!
-answers() { [ "$(REDISCLI_AUTH=freshet-test redis-cli -h 127.0.0.1 -p "$port" ping)" = PONG ]; }
+answers() {
+	local line
+	exec 3<>"/dev/tcp/127.0.0.1/$port" || return 1
+	printf 'AUTH freshet-test\r\nPING\r\n' >&3
+	read -r line <&3 && read -r line <&3
+	exec 3>&-
+	[[ $line == +PONG* ]]
+}
 serve "127.0.0.1:$port" answers
