@@ -147,6 +147,9 @@ func BenchmarkSums(b *testing.B) {
 }
 
 func TestSumsAllocateNothingInSteadyState(t *testing.T) {
+	if raceDetector {
+		t.Skip("the race detector allocates")
+	}
 	for name, ws := range map[string][]Window{
 		"panes": paneWindows(30),
 		"sketches": {

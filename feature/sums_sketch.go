@@ -1,8 +1,6 @@
 package feature
 
-import (
-	"math/bits"
-)
+import "math/bits"
 
 // Sets, sketches and digests lie in blocks. Their slot has two words: the block
 // and, of the second, the block's class + 1 in the lowest byte (0: no block), a
@@ -34,8 +32,8 @@ func (s *Sums) freeBlock(h []uint64) {
 	h[0], h[1] = 0, 0
 }
 
-// newBlock gives the slot a block of the class, all zero, and returns it with
-// the old one, which the caller frees by s.blocks.release once it is read.
+// newBlock gives the slot a block of the class, all zero. The block that it had
+// is the caller's to free.
 func (s *Sums) newBlock(h []uint64, class uint8) []uint64 {
 	h[0] = s.blocks.alloc(class)
 	h[1] = h[1]&^0xff | uint64(class+1)
@@ -45,7 +43,7 @@ func (s *Sums) newBlock(h []uint64, class uint8) []uint64 {
 	return b
 }
 
-// grow moves the slot's contents to a block of the class.
+// growBlock moves the slot's contents to a block of the class.
 func (s *Sums) growBlock(h []uint64, class uint8) []uint64 {
 	old := [2]uint64{h[0], h[1] & 0xff}
 	b := s.newBlock(h, class)

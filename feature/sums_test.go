@@ -68,7 +68,8 @@ func (n *naiveSums) row(key string, t int64, values []any) []any {
 				rows, counted = kept, []naiveRow{me}
 				break
 			}
-			rows = append(kept, me)
+			kept = append(kept, me)
+			rows = kept
 			for _, r := range rows {
 				if p := pane(r.t); p <= pane(t) && p*width > t-int64(w.Over) {
 					counted = append(counted, r)
@@ -299,7 +300,7 @@ func TestSumsEqualTheDefinitionOnRandomHistories(t *testing.T) {
 				ref, s := newNaiveSums(t, sumWindows(c.over, c.panes), c.retain)
 				h := &history{rng: rand.New(rand.NewPCG(seed, 1)), keys: 1 + int(seed)*2, late: c.late, far: c.far, now: -500, step: 2 + int64(seed)*4, values: c.values}
 				out := outFor(len(ref.ws))
-				for range 20 {
+				for range seeds(20) {
 					b := h.next(s.Fields(), 1+h.rng.IntN(20))
 					s.Update(b.asBatch(), out, nil)
 					for i := range b.keys {
