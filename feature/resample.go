@@ -219,9 +219,9 @@ func (r *Resampler) Bytes() int64 {
 // Resample takes in the readings b.Keys, b.Times and b.Fields from the number
 // from on, in order, until all are in or out has maxRows rows or more; one
 // reading can give out Limit / Every + 1. It replaces what out holds, appends to
-// delta the change that ApplyDelta replays, and returns the number of the next
-// reading, b.N behind the last: with fewer, call again from there. At least one
-// reading is taken. Nothing of b is kept. Wrong kinds or short columns panic:
+// delta the change that ApplyDelta replays, nothing where nothing changed, and
+// returns the number of the next reading, b.N behind the last: with fewer, call
+// again from there. At least one reading is taken. Nothing of b is kept. Wrong kinds or short columns panic:
 // they are mistakes in the program. NaN and infinite values count as null.
 //
 // docs/features.md, "Resampling", defines the series.

@@ -68,7 +68,11 @@ func (r *Resampler) forget(k uint32) {
 	}
 }
 
+// appendDelta writes the keys that this call changed, or nothing where there are none.
 func (r *Resampler) appendDelta(dst []byte) []byte {
+	if len(r.changed) == 0 {
+		return dst
+	}
 	dst = append(dst, formatVersion, seriesDelta)
 	for _, k := range r.changed {
 		dst = r.appendKey(dst, k)

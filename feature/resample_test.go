@@ -188,6 +188,21 @@ func TestIntegersAndTruthValuesAreNumbersInASeries(t *testing.T) {
 	}
 }
 
+func TestNoReadingsAndLateOnesChangeNothing(t *testing.T) {
+	r, out := newTestResampler(t, everyFill(10, 100, 0)), &Series{}
+	if next, delta := r.Resample(&Batch{}, 0, 1, out, nil); next != 0 || len(delta) != 0 || len(out.Columns) != len(r.Fields()) || out.Len() != 0 {
+		t.Errorf("no readings: next %d, delta %q, %d columns, %d rows", next, delta, len(out.Columns), out.Len())
+	}
+	b := newBatch(r.Fields(), 2)
+	b.set(0, "k", 20, []any{1.0, 1.0, 1.0, "s", true, int64(1), int64(1), 1.0})
+	b.set(1, "k", 19, []any{2.0, 2.0, 2.0, "t", false, int64(2), int64(2), 2.0})
+	in := &Batch{N: 2, Keys: b.keys, Times: b.times, Fields: b.fields}
+	r.Resample(in, 0, 1, out, nil)
+	if next, delta := r.Resample(in, 1, 1, out, nil); next != 2 || len(delta) != 0 || out.Late != 1 || out.Len() != 0 {
+		t.Errorf("late reading: next %d, delta %q, %d late, %d rows", next, delta, out.Late, out.Len())
+	}
+}
+
 func TestSeriesStandTheEndsOfTime(t *testing.T) {
 	for _, every := range []time.Duration{7, 1000, math.MaxInt64} {
 		limit := every
