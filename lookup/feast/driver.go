@@ -237,14 +237,12 @@ func (d *Driver) ask(ctx context.Context, keys []string) (*answer, error) {
 	return a, a.check(len(keys))
 }
 
-// networkError gives a failure of the way to the server its kind. A certificate
-// that is not trusted, or a server that speaks no TLS, does not pass by itself.
+// networkError gives a failure of the way to the server its kind.
 func networkError(err error) error {
-	if k := lookup.NetworkKind(err); k == errkind.Canceled {
+	switch k := lookup.NetworkKind(err); {
+	case k == errkind.Canceled, k == errkind.Config:
 		return errkind.With(k, err)
-	}
-	text := err.Error()
-	if strings.Contains(text, "x509:") || strings.Contains(text, "tls:") || strings.Contains(text, "server gave HTTP response to HTTPS client") {
+	case strings.Contains(err.Error(), "server gave HTTP response to HTTPS client"): // net/http gives it no type
 		return errkind.With(errkind.Config, err)
 	}
 	return errkind.With(errkind.Transient, err)

@@ -35,11 +35,20 @@ type Driver struct {
 	running sync.WaitGroup
 }
 
+// silence turns off go-redis' own log, which is the process's and goes to
+// stderr: every failure that it tells of is an error that Get returns as well.
+var silence = sync.OnceFunc(func() { redis.SetLogger(silent{}) })
+
+type silent struct{}
+
+func (silent) Printf(context.Context, string, ...any) {}
+
 // Open returns a driver for a server: redis://[user:password@]host[:port][/db]
 // or rediss:// for TLS, with the query parameters of go-redis. Options.User
 // and Password are used where the URL has none; From is the prefix and may be
 // empty; Key is not used.
 func Open(url string, o lookup.Options) (*Driver, error) {
+	silence()
 	where := lookup.Redact(url)
 	if err := o.Validate(); err != nil {
 		return nil, errkind.Errorf(errkind.Config, "open %s: %w", where, err)
@@ -110,24 +119,28 @@ func (d *Driver) Get(ctx context.Context, keys []string, rows *lookup.Rows) erro
 	if len(keys) == 0 {
 		return d.closedError()
 	}
-	if err := d.exec(ctx, pipe); err != nil {
-		return d.failed(err)
+	execErr := d.exec(ctx, pipe)
+	if execErr != nil && !redis.HasErrorPrefix(execErr, "WRONGTYPE") {
+		return d.failed(execErr)
 	}
 	for i, cmd := range cmds {
-		if err := cmd.Err(); err != nil {
-			if redis.HasErrorPrefix(err, "WRONGTYPE") {
-				rows.Invalid(i, errkind.New(errkind.Invalid, "the key holds no hash"))
-				continue
-			}
+		switch err := cmd.Err(); {
+		case err != nil && redis.HasErrorPrefix(err, "WRONGTYPE"):
+			rows.Invalid(i, errkind.New(errkind.Invalid, "the key holds no hash"))
+		case err != nil:
 			return d.failed(err)
+		case len(cmd.Val()) != len(d.names):
+			return d.failed(errkind.Errorf(errkind.Transient, "%d values came for %d fields", len(cmd.Val()), len(d.names)))
+		default:
+			d.fill(rows, i, cmd.Val())
 		}
-		d.fill(rows, i, cmd.Val())
 	}
 	return nil
 }
 
 // exec runs the pipeline and returns when ctx has ended, which the client by
-// itself notices only at its deadline. Errors of single commands lie in the commands.
+// itself notices only at its deadline. The error is that of the connection, or
+// the first of a command.
 func (d *Driver) exec(ctx context.Context, pipe redis.Pipeliner) error {
 	d.mu.Lock()
 	if d.closed {
@@ -144,9 +157,6 @@ func (d *Driver) exec(ctx context.Context, pipe redis.Pipeliner) error {
 	}()
 	select {
 	case err := <-ended:
-		if _, answered := err.(redis.Error); answered { //nolint:errorlint // only an answer of the server itself counts, not what wraps one
-			return nil
-		}
 		return err
 	case <-ctx.Done():
 		return ctx.Err()
