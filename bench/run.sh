@@ -27,6 +27,20 @@ if [ -z "${FRESHET_ORT_LIB:-}" ]; then
 	FRESHET_ORT_LIB=$(ort_library)
 	export FRESHET_ORT_LIB
 fi
+# DuckDB comes as a Python package. FRESHET_DUCKDB_PYTHON names a Python that has it already.
+duckdb_python() {
+	command -v python3 >/dev/null || return 0
+	if ! "$cache/duckdb/bin/python" -c 'import duckdb, numpy' 2>/dev/null; then
+		mkdir -p "$cache"
+		python3 -m venv "$cache/duckdb" >&2 || return 0
+		"$cache/duckdb/bin/pip" install -q duckdb==2.0.0 numpy >&2 || return 0
+	fi
+	echo "$cache/duckdb/bin/python"
+}
+if [ -z "${FRESHET_DUCKDB_PYTHON:-}" ]; then
+	FRESHET_DUCKDB_PYTHON=$(duckdb_python)
+	export FRESHET_DUCKDB_PYTHON
+fi
 if [ -n "$FRESHET_ORT_LIB" ] && command -v "$($GO env CC)" >/dev/null; then
 	CGO_ENABLED=1 $GO build -tags ort -o "$work/peers" .
 else
@@ -34,5 +48,5 @@ else
 	CGO_ENABLED=0 $GO build -o "$work/peers" .
 fi
 # A comparison is fair only between programs that do the same work.
-$GO test -run GiveTheSameResults .
+$GO test -run 'GiveTheSameResults|RestoredState' .
 "$work/peers" -name "$name" -out ../results "$@"

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"math"
+	"path/filepath"
 	"strconv"
 	"testing"
 
@@ -26,7 +27,7 @@ func TestFreshetAndHandWrittenCodeGiveTheSameResults(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer b.Close()
-	p, err := newPipeline(s, b)
+	p, err := newPipeline(filepath.Join(s.dir, "pipeline.yaml"), b)
 	if err != nil {
 		t.Fatal(err)
 	}

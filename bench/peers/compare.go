@@ -17,7 +17,9 @@ import (
 
 type options struct {
 	root, out, name, work, only, profile string
-	runs, events                         int
+	sliding                              string
+	runs, events, keys, slidingEvents    int
+	stateBytes                           int64
 	limit                                time.Duration
 }
 
@@ -49,7 +51,7 @@ func compare(ctx context.Context, o options, w io.Writer) error {
 	for _, part := range []struct {
 		letters string
 		run     func(context.Context) error
-	}{{"a", c.journal}, {"bcd", c.pipelines}, {"e", c.latency}, {"f", c.evaluators}} {
+	}{{"a", c.journal}, {"bcd", c.pipelines}, {"e", c.latency}, {"f", c.evaluators}, {"g", c.hop}, {"h", c.sliding}, {"i", c.restore}, {"j", c.checkpoints}} {
 		if !strings.ContainsAny(o.only, part.letters) {
 			continue
 		}
@@ -80,6 +82,9 @@ func (c *comparison) inTurn(ctx context.Context, g *group, sides ...side) error 
 	for run := range c.runs {
 		for i := range g.Sides {
 			s := &g.Sides[i]
+			if s.once && run > 0 {
+				continue
+			}
 			got, err := inFreshDir(ctx, c.dir, s.run)
 			if err != nil {
 				return fmt.Errorf("%s: %w", s.Name, err)

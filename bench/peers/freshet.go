@@ -31,7 +31,7 @@ func pipelineSide(s *scenario, events int, profile string) side {
 				return sample{}, err
 			}
 			defer func() { err = errors.Join(err, b.Close()) }()
-			p, err := newPipeline(s, b)
+			p, err := newPipeline(filepath.Join(s.dir, "pipeline.yaml"), b)
 			if err != nil {
 				return sample{}, err
 			}
@@ -71,9 +71,9 @@ func profileTo(path string) (stop func() error, err error) {
 	}, nil
 }
 
-// newPipeline plans the scenario's pipeline file.
-func newPipeline(s *scenario, b *broker.Broker) (*pipeline.Pipeline, error) {
-	spec, faults := pipeline.Load(filepath.Join(s.dir, "pipeline.yaml"), nil)
+// newPipeline plans a pipeline file.
+func newPipeline(file string, b *broker.Broker) (*pipeline.Pipeline, error) {
+	spec, faults := pipeline.Load(file, nil)
 	if len(faults) > 0 {
 		return nil, fmt.Errorf("load the pipeline: %v", faults)
 	}

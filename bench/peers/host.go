@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"runtime"
 	"runtime/debug"
@@ -38,7 +39,7 @@ func (h *host) line() string {
 		h.Cores, h.Memory, h.Kernel, h.Go, h.FileSystem, h.SyncMicros, strings.Join(v, ", "))
 }
 
-var peerModules = []string{"github.com/nats-io/nats-server/v2", "github.com/nats-io/nats.go", "github.com/warpstreamlabs/bento", "onnxruntime"}
+var peerModules = []string{"github.com/nats-io/nats-server/v2", "github.com/nats-io/nats.go", "github.com/warpstreamlabs/bento", "onnxruntime", "modernc.org/sqlite", "duckdb", "redis-server"}
 
 func describeHost(dir string) (host, error) {
 	h := host{CPU: procField("/proc/cpuinfo", "model name"), Cores: runtime.GOMAXPROCS(0), Go: runtime.Version(), Versions: map[string]string{}}
@@ -62,9 +63,26 @@ func describeHost(dir string) (host, error) {
 	if _, v, ok := strings.Cut(filepath.Base(os.Getenv(ortLibrary)), ".so."); ok && openPeer != nil {
 		h.Versions["onnxruntime"] = v
 	}
+	if p := os.Getenv(duckPython); p != "" {
+		h.Versions["duckdb"] = output(p, "-c", "import duckdb; print('v' + duckdb.__version__)")
+	}
+	if p := redisProgram(); p != "" {
+		_, v, _ := strings.Cut(output(p, "--version"), "v=")
+		v, _, _ = strings.Cut(v, " ")
+		h.Versions["redis-server"] = v
+	}
 	h.FileSystem = fileSystem(dir)
 	h.SyncMicros, err = syncTime(dir)
 	return h, err
+}
+
+// output is what a program prints, or nothing.
+func output(name string, args ...string) string {
+	out, err := exec.Command(name, args...).Output()
+	if err != nil {
+		return ""
+	}
+	return strings.TrimSpace(string(out))
 }
 
 func procField(file, name string) string {

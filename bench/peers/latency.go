@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"path/filepath"
 	"strconv"
 	"sync/atomic"
 	"time"
@@ -36,7 +37,7 @@ func latencies(ctx context.Context, s *scenario, base string, rate int, length t
 }
 
 func openLoop(ctx context.Context, s *scenario, b *broker.Broker, rate, total int) (*hdrhistogram.Histogram, error) {
-	p, err := newPipeline(s, b)
+	p, err := newPipeline(filepath.Join(s.dir, "pipeline.yaml"), b)
 	if err != nil {
 		return nil, err
 	}

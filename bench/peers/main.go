@@ -19,14 +19,23 @@ func main() {
 	flag.StringVar(&o.out, "out", "", "folder for NAME.json and NAME.md; empty writes none")
 	flag.StringVar(&o.name, "name", "host", "name of the result files")
 	flag.StringVar(&o.work, "work", "", "folder that the sides write to; empty for the system's temporary one")
-	flag.StringVar(&o.only, "only", "abcdef", "letters of the comparisons to run")
+	flag.StringVar(&o.only, "only", "abcdefghij", "letters of the comparisons to run")
+	flag.IntVar(&o.keys, "keys", 1_000_000, "keys of comparison (h)")
+	flag.IntVar(&o.slidingEvents, "sliding-events", 4_500_000, "events of comparison (h)")
+	flag.Int64Var(&o.stateBytes, "state", 1_000_000_000, "bytes of state of comparison (i)")
+	flag.StringVar(&o.sliding, "sliding", "", "run this engine of comparison (h) alone, in this process, and print its result as JSON")
 	flag.IntVar(&o.runs, "runs", 3, "runs of each side")
 	flag.IntVar(&o.events, "events", 1_000_000, "events of a run of the fast sides")
 	flag.DurationVar(&o.limit, "limit", 3*time.Second, "longest run of the slow sides")
-	flag.StringVar(&o.profile, "profile", "", "file for a CPU profile of the pipeline's last run in (b)")
+	flag.StringVar(&o.profile, "profile", "", "file for a CPU profile of the pipeline's last run in (b), or of the last restore in (i)")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
-	err := compare(ctx, o, os.Stdout)
+	var err error
+	if o.sliding != "" {
+		err = slidingChild(o)
+	} else {
+		err = compare(ctx, o, os.Stdout)
+	}
 	stop()
 	if err != nil {
 		fmt.Fprintf(os.Stderr, "peers: %v\n", err)

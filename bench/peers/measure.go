@@ -17,6 +17,9 @@ type sample struct {
 	CPU     time.Duration `json:"cpu_ns"`
 	Mallocs uint64        `json:"mallocs"`
 	Syncs   int64         `json:"syncs,omitempty"`
+	// HeapPerKey is the live memory of a key, PeakPerKey what the process took at most for it.
+	HeapPerKey float64 `json:"heap_bytes_per_key,omitempty"`
+	PeakPerKey float64 `json:"peak_bytes_per_key,omitempty"`
 }
 
 func (s sample) rate() float64 { return float64(s.Events) / s.Wall.Seconds() }
@@ -62,6 +65,8 @@ type side struct {
 	// What says what is done, so that a reader can judge whether it is the same.
 	What string `json:"what"`
 	run  func(ctx context.Context, dir string) (sample, error)
+	// once: one run is enough for a side that takes long and is far from the others.
+	once bool
 }
 
 // spread is the median of some figures with the least and the greatest.
