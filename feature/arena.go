@@ -9,6 +9,7 @@ type arena[T any] struct {
 	used   int        // elements handed out of the last chunk
 	free   [][]uint64 // freed blocks by class
 	total  int        // elements in all chunks
+	live   int        // elements of blocks that are not freed
 }
 
 const (
@@ -20,6 +21,7 @@ const (
 func capacity(class uint8) uint32 { return 2 << class }
 
 func (a *arena[T]) alloc(class uint8) uint64 {
+	a.live += int(capacity(class)) * a.stride
 	if int(class) < len(a.free) {
 		if f := a.free[class]; len(f) > 0 {
 			a.free[class] = f[:len(f)-1]
@@ -42,6 +44,7 @@ func (a *arena[T]) alloc(class uint8) uint64 {
 }
 
 func (a *arena[T]) release(ref uint64, class uint8) {
+	a.live -= int(capacity(class)) * a.stride
 	for int(class) >= len(a.free) {
 		a.free = append(a.free, nil)
 	}

@@ -51,6 +51,10 @@ func (w *Windows) readKeyed(key string, t int64, row int) {
 	case !ok:
 		w.readNothing(row)
 		return
+	case w.pages != nil:
+		w.pages.use(k)
+	}
+	switch {
 	case t < w.clock[k]:
 		w.readPast(k, t, w.search(k, func(u uint64) bool { return int64(u) > t }), row)
 		return

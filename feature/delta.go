@@ -76,6 +76,9 @@ func (w *Windows) ApplyDelta(delta []byte) error {
 	if err := r.end(); err != nil {
 		return err
 	}
+	if w.pages != nil {
+		w.pages.batch++
+	}
 	w.adopt(d, n, true)
 	if w.ids {
 		w.adoptLabels(d)

@@ -33,7 +33,9 @@ func (w *Windows) push(k uint32, t int64, row int) bool {
 	if g := &w.groups[0]; g.lead < 0 {
 		w.enter(k, g, e, s, 0)
 	}
-	w.register(k, e, s)
+	if w.strings || w.ids {
+		w.register(k, e, s)
+	}
 	return true
 }
 

@@ -31,6 +31,7 @@ type Windows struct {
 	seen      lastSeen
 	dict      dictionary
 	idx       idIndex
+	pages     *paging // nil until state is paged
 	matched   uint64
 	watermark int64 // newest time of any row
 
@@ -129,13 +130,21 @@ func (w *Windows) Fingerprint() uint64 { return w.print }
 // Keys is the number of keys with state.
 func (w *Windows) Keys() int { return w.index.len() }
 
-// Bytes is the approximate size of the state in memory.
+// Bytes is the approximate size of the state in memory. What keys that are gone
+// took is not in it: it is used again before anything is added.
 func (w *Windows) Bytes() int64 {
-	n := 8*w.entries.total + 4*w.queues.total + w.index.bytes + 8*len(w.index.slots) + 16*cap(w.index.keys)
-	n += cap(w.rings)*int(unsafe.Sizeof(ring{})) + cap(w.sum)*int(unsafe.Sizeof(sum{})) +
-		cap(w.queue)*int(unsafe.Sizeof(queue{})) + 4*(cap(w.heads)+cap(w.count)+cap(w.first)+cap(w.last))
-	n += cap(w.moms)*int(unsafe.Sizeof(moments{})) + 8*cap(w.clock) + len(w.idx.slots)*int(unsafe.Sizeof(idSlot{}))
-	n += len(w.seen.slots)*int(unsafe.Sizeof(seenSlot{})) + w.dict.bytes + 40*len(w.dict.text)
+	const text = 40 // of the dictionary, beside the bytes themselves
+	key := 16 + 12 + int(unsafe.Sizeof(ring{})) + w.sums*int(unsafe.Sizeof(sum{})) + w.moments*int(unsafe.Sizeof(moments{})) +
+		len(w.extremes)*int(unsafe.Sizeof(queue{})) + 4*(w.plan.heads+w.counts+w.firsts+len(w.lasts))
+	if w.join == ByKey {
+		key += 8
+	}
+	n := w.index.len()*key + w.index.bytes + 8*w.entries.live + 4*w.queues.live
+	n += w.seen.n*int(unsafe.Sizeof(seenSlot{}))*3/2 + w.idx.n*int(unsafe.Sizeof(idSlot{}))*3/2
+	n += w.dict.bytes + text*(len(w.dict.text)-len(w.dict.free))
+	if w.pages != nil {
+		n += w.pages.bytes()
+	}
 	return int64(n)
 }
 
@@ -145,6 +154,9 @@ func (w *Windows) Update(b *Batch, out []*event.Column, delta []byte) []byte {
 		c.Kind = w.OutKind(i)
 		c.Reset(b.N)
 		w.outs[i] = target{c, c.Floats, c.Ints, c.Bools, c.Strings}
+	}
+	if w.pages != nil {
+		w.pages.batch++
 	}
 	switch {
 	case w.join == ByKey:
@@ -214,6 +226,9 @@ func (w *Windows) touch(numbers []uint32) {
 func (w *Windows) number(key string) uint32 {
 	_, k, ok := w.index.find(key)
 	if ok {
+		if w.pages != nil {
+			w.pages.use(k)
+		}
 		return k
 	}
 	k = w.index.add(strings.Clone(key))
@@ -229,6 +244,9 @@ func (w *Windows) number(key string) uint32 {
 		}
 		w.queue = extend(w.queue, len(w.extremes))
 		w.last = extend(w.last, len(w.lasts))
+	}
+	if w.pages != nil {
+		w.pages.use(k)
 	}
 	w.rings[k] = ring{block: w.entries.alloc(0), used: true}
 	w.clearSlots(k)
