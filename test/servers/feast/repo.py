@@ -20,6 +20,9 @@ source = FileSource(name="source", path="none.parquet", timestamp_field="updated
 merchant = Entity(name="merchant", join_keys=["merchant_id"], value_type=ValueType.STRING)
 customer = Entity(name="customer", join_keys=["customer_id"], value_type=ValueType.INT64)
 views = [FeatureView(name="customers", entities=[customer], source=source, schema=[Field(name="customer_id", dtype=Int64), *fields])]
+# The view of docs/lookups.md.
+schema = [Field(name="merchant_id", dtype=String), Field(name="risk", dtype=Float64), Field(name="tier", dtype=String)]
+views.append(FeatureView(name="merchants", entities=[merchant], source=source, schema=schema))
 # A view for each table that the suite puts.
 for i in range(30):
     schema = [Field(name="merchant_id", dtype=String), *fields]
