@@ -303,7 +303,7 @@ func objectsCancelled(t *testing.T, o, _ state.Objects) {
 	next <- struct{}{}
 	done := make(chan error, 1)
 	go func() {
-		done <- o.Put(ctx, "b", 1<<30, io.MultiReader(&stepReader{steps: []string{"1"}, next: next}, &pattern{}))
+		done <- o.Put(ctx, "b", 1<<30, io.MultiReader(&stepReader{steps: []string{"1"}, next: next, err: io.EOF}, &pattern{}))
 	}()
 	cancel()
 	if err := <-done; !errors.Is(err, context.Canceled) {
