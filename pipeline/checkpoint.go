@@ -28,8 +28,8 @@ type checkpoint struct {
 	archive *state.Archive
 	trimmed int64
 	failed  chan error // of the flusher; one at most
-	stop    context.CancelFunc
-	done    chan struct{}
+	stop    chan struct{}
+	done    chan struct{} // of the flusher; nil before start
 }
 
 // checkpointTimeout bounds one flush.
@@ -51,7 +51,7 @@ func (t *task) openCheckpoint(ctx context.Context) (*checkpoint, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open the checkpoint: %w", err)
 	}
-	return &checkpoint{t: t, archive: a, failed: make(chan error, 1), done: make(chan struct{})}, nil
+	return &checkpoint{t: t, archive: a, failed: make(chan error, 1), stop: make(chan struct{})}, nil
 }
 
 // restore applies the checkpoint and returns the position of the state topic
@@ -85,14 +85,15 @@ func (c *checkpoint) restore(ctx context.Context, log *changelog, begin, end int
 
 // start begins to flush at intervals.
 func (c *checkpoint) start(ctx context.Context, every time.Duration) {
-	ctx, c.stop = context.WithCancel(context.WithoutCancel(ctx))
+	ctx = context.WithoutCancel(ctx) // a flush under way has its own deadline
+	c.done = make(chan struct{})
 	go func() {
 		defer close(c.done)
 		tick := time.NewTicker(every)
 		defer tick.Stop()
 		for {
 			select {
-			case <-ctx.Done():
+			case <-c.stop:
 				return
 			case <-tick.C:
 			}
@@ -142,8 +143,8 @@ func (c *checkpoint) append(ctx context.Context, f *frame) error {
 
 // close flushes what is left, unless the task has failed, and ends.
 func (c *checkpoint) close(ok bool) error {
-	if c.stop != nil {
-		c.stop()
+	if c.done != nil {
+		close(c.stop)
 		<-c.done
 	}
 	var err error

@@ -239,7 +239,11 @@ func (p *Pipeline) openServer(ctx context.Context, l *lookupPlan) (*lookup.Table
 	if err != nil {
 		return nil, errkind.Errorf(errkind.Of(err), "open table %q: %w", l.spec.Name, err)
 	}
-	t := lookup.New(d, lookup.Config{Rows: l.spec.CacheRows, TTL: l.spec.CacheTTL, Timeout: l.spec.Timeout, Logger: p.log})
+	rows := l.spec.CacheRows
+	if rows == 0 {
+		rows = -1 // none, where lookup's own zero is its default
+	}
+	t := lookup.New(d, lookup.Config{Rows: rows, TTL: l.spec.CacheTTL, Timeout: l.spec.Timeout, Logger: p.log})
 	if err := t.Check(ctx); err != nil && !lookup.MayPass(err) {
 		_ = t.Close() // the check's error says what matters
 		return nil, errkind.Errorf(errkind.Of(err), "table %q: %w", l.spec.Name, err)

@@ -5,6 +5,7 @@ import (
 	"math"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/freshet-io/freshet/contract"
 	"github.com/freshet-io/freshet/event"
@@ -14,9 +15,9 @@ import (
 // sequence with a watermark, the time before which all of its rows have come. A
 // row may go when no other lane can still bring one that belongs before it:
 // because the lane's next row is not earlier, because its watermark is later
-// than the row, or because the lane is known to have had nothing left at a
-// moment behind the row's arrival. So one that is silent holds nobody back, and
-// how fast each input is read does not change the order.
+// than the row, or because the lane was found to have nothing left after the row
+// had been taken in. So one that is silent holds nobody back, and how fast each
+// input is read does not change the order of events that were sent in order.
 
 // lane is one input of a merge.
 type lane struct {
@@ -27,10 +28,11 @@ type lane struct {
 	at    int
 	// held are rows of an ordered lane that an earlier one may still precede.
 	held []pick
-	// watermark: every row with an earlier time has come; idle: nothing that
-	// arrived before is still to come.
-	watermark, idle int64
-	scan            int64 // the position behind the records taken in
+	// watermark: every row with an earlier time has come.
+	watermark int64
+	// idle is when the lane was last found to have nothing left.
+	idle time.Time
+	scan int64 // the position behind the records taken in
 	// from is where a restored lane goes on: the record, and the first of its rows not yet done.
 	from    int64
 	fromRow int32
@@ -39,7 +41,7 @@ type lane struct {
 }
 
 func newLane(labels bool, index int) *lane {
-	return &lane{labels: labels, index: index, watermark: math.MinInt64, idle: math.MinInt64, parked: -1}
+	return &lane{labels: labels, index: index, watermark: math.MinInt64, parked: -1}
 }
 
 // pick is a row of a block.
@@ -48,8 +50,7 @@ type pick struct {
 	row int32
 }
 
-func (p pick) time() int64    { return p.b.rows.Time[p.row] }
-func (p pick) arrival() int64 { return p.b.rows.Arrival[p.row] }
+func (p pick) time() int64 { return p.b.rows.Time[p.row] }
 
 // block is a run of rows that came in together. It is free when all have gone.
 type block struct {
@@ -58,6 +59,7 @@ type block struct {
 	origins []origin      // of events
 	order   *event.Column // of the rows; nil without
 	at      int64         // the position of the record that held all of them; -1 where each has its own
+	taken   time.Time     // when it was taken in
 	left    int
 	done    func() // gives back what the rows alias
 }
@@ -177,7 +179,7 @@ func (m *merge) least() *lane {
 // holder is a lane that may still bring a row that belongs before p; nil for none.
 func (m *merge) holder(p pick) *lane {
 	for _, l := range m.lanes {
-		if l.empty() && l.watermark <= p.time() && l.idle < p.arrival() {
+		if l.empty() && l.watermark <= p.time() && !l.idle.After(p.b.taken) {
 			return l
 		}
 	}
@@ -211,8 +213,8 @@ func (m *merge) take(max int) (blocked *lane) {
 		if l == nil {
 			return nil
 		}
-		if blocked = m.holder(l.head()); blocked != nil {
-			return blocked
+		if h := m.holder(l.head()); h != nil {
+			return h
 		}
 		if !m.takeLabels(l.head().time(), max) {
 			return nil

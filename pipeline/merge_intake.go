@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"github.com/freshet-io/freshet/broker"
-	"github.com/freshet-io/freshet/contract"
 	"github.com/freshet-io/freshet/errkind"
 	"github.com/freshet-io/freshet/event"
 )
@@ -294,7 +293,7 @@ func (m *mergeIntake) block() *block {
 
 // lend makes the rows of a block alias a batch until all of them are gone.
 func (m *mergeIntake) lend(b *block, release func()) {
-	b.left = b.rows.N
+	b.left, b.taken = b.rows.N, time.Now()
 	b.done = func() {
 		release()
 		m.free = append(m.free, b)
@@ -401,11 +400,10 @@ func (m *mergeIntake) addMoved(l *lane, b *block, watermark int64, release func(
 	if b.order = nil; m.orderInput >= 0 && b.rows.N > 0 {
 		b.order = &b.rows.Columns[m.orderInput]
 	}
-	n := len(l.ready)
 	l.add(b)
 	m.lend(b, release)
 	if b.at == l.from && l.fromRow > 0 {
-		n = len(l.ready) - b.rows.N
+		n := len(l.ready) - b.rows.N
 		l.ready = append(l.ready[:n], l.ready[n+int(l.fromRow):]...)
 		if b.left -= int(l.fromRow); b.left == 0 {
 			b.done()
@@ -469,10 +467,11 @@ func (m *mergeIntake) takeLabels(l *lane, batch *broker.Batch) error {
 		}
 	}
 	b.at, b.origins, b.order = -1, nil, nil
-	b.keys = b.rows.ID
+	joined := b.rows.ID
 	if m.t.p.plan.Spec.Labels.Key != "" {
-		b.keys = b.rows.Key
+		joined = b.rows.Key
 	}
+	b.keys = append(b.keys[:0], joined...) // storage of its own, for the block is reused
 	b.origins = sized(b.origins, b.rows.N)
 	lateness := int64(m.t.labelRule.Lateness)
 	newest := l.watermark
@@ -486,10 +485,10 @@ func (m *mergeIntake) takeLabels(l *lane, batch *broker.Batch) error {
 	return nil
 }
 
-// lookForSilence learns from the broker which inputs have nothing left: what had
-// arrived before now has then been taken in. It reports whether it learnt anything.
+// lookForSilence learns from the broker which inputs have nothing left: what was
+// on their topics before now has then been taken in. It reports whether it learnt anything.
 func (m *mergeIntake) lookForSilence(ctx context.Context) (learnt bool, err error) {
-	now := time.Now().UnixNano()
+	now := time.Now()
 	if len(m.labels) > 0 {
 		t, err := m.t.p.broker.Describe(ctx, m.t.p.plan.Spec.Labels.Topic, "")
 		if err != nil {
@@ -675,13 +674,4 @@ func (m *mergeIntake) restore(b []byte) error {
 // firstLabels is the first stage that reads the labels; -1 for none.
 func (p *Plan) firstLabels() int {
 	return slices.IndexFunc(p.stages, (*stagePlan).usesLabels)
-}
-
-// labelRule is the time rule of the labels.
-func (p *Plan) labelRule() contract.TimeRule {
-	r := p.labelOptions(p.stages[0]).Time
-	if l := p.Spec.Labels.Lateness; l != 0 {
-		r.Lateness = l
-	}
-	return r
 }

@@ -2,6 +2,7 @@ package pipeline_test
 
 import (
 	"context"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"testing"
@@ -37,7 +38,7 @@ func (m *moving) pipeline() *pipeline.Pipeline {
 	if faults != nil {
 		m.t.Fatal(pipeline.Error(faults))
 	}
-	p, err := pipeline.New(plan, builtin.PipelineDeps(m.b, nil))
+	p, err := pipeline.New(plan, builtin.PipelineDeps(m.b, slog.New(slog.NewTextHandler(m.t.Output(), nil))))
 	if err != nil {
 		m.t.Fatal(err)
 	}

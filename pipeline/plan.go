@@ -213,14 +213,9 @@ type planner struct {
 
 func (p *planner) contract() {
 	src := &p.spec.Source
-	path := p.spec.path(src.Contract)
-	c, err := contract.Load(path)
+	c, err := contract.Load(p.spec.path(src.Contract))
 	if err != nil {
-		remedy := "mend the contract; docs/contracts.md says what it can hold"
-		if fileMissing(path) {
-			remedy = "paths are relative to the pipeline file; check this one"
-		}
-		p.fault(src.contractPos, "contract", remedy, "contract %s: %v", src.Contract, err)
+		p.contractFault(src.contractPos, src.Contract, err)
 		return
 	}
 	names := fieldNames(c)
@@ -244,6 +239,15 @@ func (p *planner) contract() {
 		p.key = c.Key
 	}
 	p.plan.Contract = c
+}
+
+// contractFault reports a contract that cannot be read.
+func (p *planner) contractFault(pos Pos, file string, err error) {
+	remedy := "mend the contract; docs/contracts.md says what it can hold"
+	if fileMissing(p.spec.path(file)) {
+		remedy = "paths are relative to the pipeline file; check this one"
+	}
+	p.fault(pos, "contract", remedy, "contract %s: %v", file, err)
 }
 
 func fileMissing(path string) bool {
@@ -294,10 +298,15 @@ func (p *planner) loadTable(t *Table) *loadedTable {
 		for _, f := range table.Fields() {
 			l.fields = append(l.fields, TableField{Name: f.Name, Kind: f.Kind})
 		}
+		if t.Time != "" {
+			if _, err := feature.LoadTimes(p.spec.path(t.File), t.Key, t.Time); err != nil {
+				p.fault(t.pos, "table", "", "table %q: %v", t.Name, err)
+			}
+		}
 	case t.Topic != "":
 		c, err := contract.Load(p.spec.path(t.Contract))
 		if err != nil {
-			p.fault(t.contractPos, "contract", "mend the contract; docs/contracts.md says what it can hold", "contract %s: %v", t.Contract, err)
+			p.contractFault(t.contractPos, t.Contract, err)
 			return l
 		}
 		for _, f := range c.Fields() {

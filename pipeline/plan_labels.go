@@ -1,6 +1,7 @@
 package pipeline
 
 import (
+	"maps"
 	"slices"
 
 	"github.com/freshet-io/freshet/contract"
@@ -14,14 +15,9 @@ func (p *planner) labels() {
 	if l == nil {
 		return
 	}
-	path := p.spec.path(l.Contract)
-	c, err := contract.Load(path)
+	c, err := contract.Load(p.spec.path(l.Contract))
 	if err != nil {
-		remedy := "mend the contract; docs/contracts.md says what it can hold"
-		if fileMissing(path) {
-			remedy = "paths are relative to the pipeline file; check this one"
-		}
-		p.fault(l.contractPos, "contract", remedy, "contract %s: %v", l.Contract, err)
+		p.contractFault(l.contractPos, l.Contract, err)
 		return
 	}
 	names := fieldNames(c)
@@ -40,7 +36,8 @@ func (p *planner) labels() {
 	check(l.Event, l.eventPos, "labels.event")
 	check(l.Key, l.keyPos, "labels.key")
 	check(l.TimeField, l.timePos, "labels.time.field")
-	for name, d := range l.Default {
+	for _, name := range slices.Sorted(maps.Keys(l.Default)) {
+		d := l.Default[name]
 		if _, ok := c.Field(name); !ok {
 			p.fault(d.pos, "unknown-field", didYouMean(name, names), "labels.default: the contract %s has no field %q", l.Contract, name)
 		} else if d.Kind == event.String {
@@ -71,11 +68,7 @@ func (p *planner) labelField(name string) (contract.Field, bool) {
 // labelOptions are those of the decoder of a stage's labels.
 func (p *Plan) labelOptions(st *stagePlan) contract.Options {
 	l := p.Spec.Labels
-	rule := p.LabelContract.Time
-	if l.TimeField != "" {
-		rule.Field = l.TimeField
-	}
-	o := contract.Options{ID: l.Event, Key: l.Key, Time: rule, MaxBytes: p.Spec.Source.MaxBytes, Fields: st.labels}
+	o := contract.Options{ID: l.Event, Key: l.Key, Time: l.timeRule(p.LabelContract), MaxBytes: p.Spec.Source.MaxBytes, Fields: st.labels}
 	if l.Event == "" {
 		o.ID = p.LabelContract.ID
 	}

@@ -118,7 +118,7 @@ func (t *task) openIntake() error {
 		if t.labelDecoder, err = plan.LabelContract.NewDecoder(plan.labelOptions(t.stage)); err != nil {
 			return err
 		}
-		t.labelRule = plan.labelRule()
+		t.labelRule = plan.Spec.Labels.timeRule(plan.LabelContract)
 	}
 	if t.stage.index > 0 || t.stage.usesLabels() || plan.order >= 0 {
 		m, err := t.newMergeIntake()

@@ -12,7 +12,7 @@ import (
 
 func (a *app) lintCommand() *cobra.Command {
 	var output string
-	var schema bool
+	var picture, schema bool
 	cmd := &cobra.Command{
 		Use:   "lint PIPELINE...",
 		Short: "Check pipeline files with their contracts, tables and models",
@@ -20,9 +20,13 @@ func (a *app) lintCommand() *cobra.Command {
 Nothing is run. Every fault is shown with file, line, column, what was expected and
 what to do. The exit code is 2 when there is a fault.
 
+With --plan it shows, for each pipeline without faults, what will run where: topics,
+tasks, their keys, and the steps that each of them does in one pass.
+
 With --schema it prints the JSON Schema of pipeline files, from which editors complete
 keys and explain them, and checks nothing.`,
 		Example: `  freshet lint pipeline.yaml
+  freshet lint --plan pipeline.yaml
   freshet lint --output json pipelines/*.yaml
   freshet lint --schema > pipeline.schema.json`,
 		Args: func(cmd *cobra.Command, args []string) error {
@@ -36,28 +40,40 @@ keys and explain them, and checks nothing.`,
 				_, err := a.Stdout.Write(pipeline.Schema())
 				return err
 			}
-			return a.lint(args, output)
+			return a.lint(args, output, picture)
 		},
 	}
 	outputFlag(cmd.Flags(), &output, "text", "json")
+	cmd.Flags().BoolVar(&picture, "plan", false, "show what will run where")
 	cmd.Flags().BoolVar(&schema, "schema", false, "print the JSON Schema of pipeline files")
 	return cmd
 }
 
-func (a *app) lint(files []string, output string) error {
+func (a *app) lint(files []string, output string, picture bool) error {
 	if err := checkOutput(output, "text", "json"); err != nil {
 		return err
 	}
+	if picture && output == "json" {
+		return usagef("--plan is a text: leave --output json out")
+	}
 	all := []pipeline.Fault{}
-	for _, file := range files {
+	for i, file := range files {
 		plan, faults := a.plan(file)
+		shown := ""
 		if plan != nil {
+			shown = plan.Picture()
 			if err := plan.Close(); err != nil {
 				return fmt.Errorf("close the model of %s: %w", file, err)
 			}
 		}
 		all = append(all, faults...)
-		if output == "text" && len(faults) == 0 {
+		switch {
+		case output == "json" || len(faults) > 0:
+		case picture && i > 0:
+			fmt.Fprintf(a.Stdout, "\n%s", shown)
+		case picture:
+			fmt.Fprint(a.Stdout, shown)
+		default:
 			fmt.Fprintf(a.Stdout, "%s: ok\n", file)
 		}
 	}

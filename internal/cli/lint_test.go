@@ -19,3 +19,18 @@ func TestLintPrintsTheSchemaOfPipelines(t *testing.T) {
 		t.Errorf("%+v", o)
 	}
 }
+
+func TestLintShowsThePlan(t *testing.T) {
+	out := must(t, "", "lint", "--plan", example)
+	for _, word := range []string{"card-fraud", "transactions", "customer_id", "customer_tx_1d", "scored-transactions"} {
+		if !strings.Contains(out, word) {
+			t.Errorf("no %q in\n%s", word, out)
+		}
+	}
+	if twice := must(t, "", "lint", "--plan", example, example); twice != out+"\n"+out {
+		t.Errorf("two plans:\n%s", twice)
+	}
+	if o := exec(t, "", "lint", "--plan", "--output", "json", example); o.code != exitUsage || !strings.Contains(o.err, "--plan") {
+		t.Errorf("%+v", o)
+	}
+}
