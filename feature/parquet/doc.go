@@ -13,9 +13,9 @@
 // where the topics are as far in event time. All files have the same columns.
 //
 // Rows are merged over topics and partitions by event time and written hour by
-// hour. A few hours are open at a time, of which each holds at most one row group in
-// memory and the 128-bit hashes of its ids. A row for an hour that was closed goes to
-// that hour's next part. Labels, where they are joined, are held in memory: about
+// hour. Up to 131,072 rows are in memory, and beside them the 128-bit hashes of the ids
+// of the hours that are open; the hour that was longest without a row is closed first. A row
+// for an hour that was closed goes to that hour's next part. Labels, where they are joined, are held in memory: about
 // 64 bytes each, and 9 for each field of theirs.
 //
 // The folder is made under another name beside DIR, synced and then renamed: DIR

@@ -1,6 +1,7 @@
 package parquet
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -40,6 +41,8 @@ type Options struct {
 
 	// times are features whose times results give, beside those of Features.
 	times []string
+	// held is how many rows may be in memory; 0 is heldRows.
+	held int
 	// create makes a file; nil is the system's.
 	create func(path string) (output64, error)
 }
@@ -192,7 +195,7 @@ func (e *exporter) begin() error {
 			{"freshet.pipeline", e.o.Pipeline}, {"freshet.contract", e.o.Contract},
 			{"freshet.contract_digest", e.o.Digest}, {"freshet.features", string(features)},
 		},
-		digests: e.o.Models, create: e.o.create,
+		digests: e.o.Models, create: e.o.create, limit: cmp.Or(e.o.held, heldRows),
 		open: map[int64]*hour{}, parts: map[int64]int{},
 	}
 	return nil

@@ -171,7 +171,9 @@ func TestARepeatedResultIsOneRow(t *testing.T) {
 		publish(t, b, "first", "p", result(fmt.Sprint("h", h), fmt.Sprintf("2018-04-01T%02d:30:00Z", h), ""))
 	}
 	publish(t, b, "first", "p", result("h0", "2018-04-01T00:30:00Z", ""), result("late", "2018-04-01T00:40:00Z", ""), result("h0", "2018-04-01T00:30:00Z", ""))
-	sum, got := mustExport(t, b, options(t, "first", "second"))
+	o := options(t, "first", "second")
+	o.held = 3
+	sum, got := mustExport(t, b, o)
 	if sum.Rows != 12 || sum.Duplicates != 3 {
 		t.Errorf("got %+v", sum)
 	}

@@ -71,7 +71,7 @@ func (b *buffer) appendRow(s *schema, r *row) {
 // keep copies a text. Texts that were kept stay where they are when the arena is replaced.
 func (b *buffer) keep(t []byte) pq.ByteArray {
 	if len(b.arena)+len(t) > cap(b.arena) {
-		b.arena = make([]byte, 0, max(64<<10, len(t)))
+		b.arena = make([]byte, 0, max(min(64<<10, 2*cap(b.arena)), 4<<10, len(t)))
 	}
 	from := len(b.arena)
 	b.arena = append(b.arena, t...)
@@ -88,9 +88,8 @@ func (b *buffer) reset() {
 
 // part is a Parquet file being written.
 type part struct {
-	out    *bufio.Writer
-	pq     *file.Writer
-	models map[string]bool
+	out *bufio.Writer
+	pq  *file.Writer
 }
 
 // group is the schema as Parquet has it. Of every row there is an id and a time.
@@ -139,7 +138,7 @@ func (s *schema) properties() *pq.WriterProperties {
 }
 
 func newPart(w io.Writer, group *pqschema.GroupNode, props *pq.WriterProperties) (*part, error) {
-	p := &part{out: bufio.NewWriterSize(w, 64<<10), models: map[string]bool{}}
+	p := &part{out: bufio.NewWriterSize(w, 64<<10)}
 	var err error
 	p.pq, err = file.NewParquetWriterWithError(p.out, group, file.WithWriterProps(props))
 	return p, err
@@ -171,7 +170,7 @@ func (p *part) write(b *buffer) error {
 		case *file.ByteArrayColumnChunkWriter:
 			_, err = w.WriteBatch(c.texts, there, nil)
 		}
-		if err = cmp.Or(err, w.Close()); err != nil {
+		if err := cmp.Or(err, w.Close()); err != nil {
 			return err
 		}
 	}
@@ -179,15 +178,15 @@ func (p *part) write(b *buffer) error {
 }
 
 // finish writes the end of the file with what it says about its rows.
-func (p *part) finish(about [][2]string, digests map[string]string) error {
-	models := map[string]*string{}
-	for m := range p.models {
-		models[m] = nil
+func (p *part) finish(about [][2]string, models map[string]bool, digests map[string]string) error {
+	known := map[string]*string{}
+	for m := range models {
+		known[m] = nil
 		if d, ok := digests[m]; ok {
-			models[m] = &d
+			known[m] = &d
 		}
 	}
-	text, err := json.Marshal(models)
+	text, err := json.Marshal(known)
 	if err != nil {
 		return err
 	}

@@ -1,19 +1,26 @@
 package parquet
 
 import (
-	"cmp"
+	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	pq "github.com/apache/arrow-go/v18/parquet"
 	pqschema "github.com/apache/arrow-go/v18/parquet/schema"
 )
 
-// openHours is how many hours are written at the same time.
-const openHours = 4
+// Results of several tasks lie in their topics in runs of some thousands, so
+// that hours come again and again until all tasks have passed them. Hours stay open
+// until this many rows are in memory, or this many hours are open.
+const (
+	heldRows  = 1 << 17
+	openHours = 1 << 10
+)
 
 // nsHour is an hour in nanoseconds.
 const nsHour = int64(time.Hour)
@@ -23,9 +30,12 @@ type hour struct {
 	start int64
 	ids   map[id]struct{}
 	buf   *buffer
-	file  output64
-	part  *part
-	used  int64
+	// file and part are there once rows were flushed.
+	file output64
+	part *part
+	// models are those that scored the part's rows.
+	models map[string]bool
+	used   int64
 }
 
 // output64 is what is asked of a file.
@@ -48,6 +58,8 @@ type hours struct {
 	open  map[int64]*hour
 	parts map[int64]int // that were finished, by the hour's start
 	spare []*buffer
+	limit int // of held
+	held  int // rows in memory
 	clock int64
 	files int
 	bytes int64
@@ -87,39 +99,43 @@ func (w *hours) add(r *row) (fresh bool, err error) {
 		return false, nil
 	}
 	h.ids[key] = struct{}{}
-	if h.part == nil {
-		if err := w.openPart(h); err != nil {
-			return false, err
-		}
-	}
 	h.buf.appendRow(w.schema, r)
+	w.held++
 	if m := r.values[colModel]; m.set {
 		// The conversion makes no string for a look-up.
 		name := append(append(append(make([]byte, 0, 64), m.text...), '@'), r.values[colVersion].text...)
-		if !h.part.models[string(name)] {
-			h.part.models[string(name)] = true
+		if !h.models[string(name)] {
+			h.models[string(name)] = true
 		}
 	}
-	if h.buf.rows == groupRows {
+	switch {
+	case h.buf.rows == groupRows:
 		return true, w.flush(h)
+	case w.held > w.limit:
+		return true, w.endOldest()
 	}
 	return true, nil
 }
 
-// begin opens an hour; the one that was longest without a row makes room.
+// endOldest closes the hour that was longest without a row.
+func (w *hours) endOldest() error {
+	var oldest *hour
+	for _, h := range w.open {
+		if oldest == nil || h.used < oldest.used {
+			oldest = h
+		}
+	}
+	return w.end(oldest)
+}
+
+// begin opens an hour.
 func (w *hours) begin(start int64) (*hour, error) {
 	if len(w.open) >= openHours {
-		var oldest *hour
-		for _, h := range w.open {
-			if oldest == nil || h.used < oldest.used {
-				oldest = h
-			}
-		}
-		if err := w.end(oldest); err != nil {
+		if err := w.endOldest(); err != nil {
 			return nil, err
 		}
 	}
-	h := &hour{start: start, ids: map[id]struct{}{}}
+	h := &hour{start: start, ids: map[id]struct{}{}, models: map[string]bool{}}
 	if k := len(w.spare); k > 0 {
 		h.buf, w.spare = w.spare[k-1], w.spare[:k-1]
 	} else {
@@ -138,10 +154,11 @@ func (w *hours) openPart(h *hour) error {
 	if err := os.MkdirAll(w.folder(h.start), 0o755); err != nil {
 		return err
 	}
-	var err error
-	if h.file, err = w.create(w.path(h.start, w.parts[h.start])); err != nil {
+	f, err := w.create(w.path(h.start, w.parts[h.start]))
+	if err != nil {
 		return err
 	}
+	h.file = f
 	h.part, err = newPart(h.file, w.group, w.props)
 	return err
 }
@@ -150,28 +167,34 @@ func (w *hours) flush(h *hour) error {
 	if h.buf.rows == 0 {
 		return nil
 	}
+	if h.part == nil {
+		if err := w.openPart(h); err != nil {
+			return err
+		}
+	}
 	if err := h.part.write(h.buf); err != nil {
 		return fmt.Errorf("write %s: %w", w.path(h.start, w.parts[h.start]), err)
 	}
+	w.held -= h.buf.rows
 	h.buf.reset()
 	return nil
 }
 
 // end closes an hour's part.
 func (w *hours) end(h *hour) error {
-	delete(w.open, h.start)
-	if h.part == nil { // every row was there already
-		w.spare = append(w.spare, h.buf)
-		return nil
-	}
 	err := w.flush(h)
-	if err == nil {
-		err = h.part.finish(w.about, w.digests)
+	delete(w.open, h.start)
+	switch {
+	case h.file == nil: // it could not be made, or every row was there already
+		w.spare = append(w.spare, h.buf)
+		return err
+	case err == nil:
+		err = h.part.finish(w.about, h.models, w.digests)
 	}
 	if err == nil {
 		err = h.file.Sync()
 	}
-	if err = cmp.Or(err, h.file.Close()); err != nil {
+	if err = errors.Join(err, h.file.Close()); err != nil {
 		return fmt.Errorf("write %s: %w", w.path(h.start, w.parts[h.start]), err)
 	}
 	w.files++
@@ -181,16 +204,10 @@ func (w *hours) end(h *hour) error {
 	return nil
 }
 
-// finish closes all hours.
+// finish closes all hours, in order.
 func (w *hours) finish() error {
-	for len(w.open) > 0 {
-		var first *hour
-		for _, h := range w.open {
-			if first == nil || h.start < first.start {
-				first = h
-			}
-		}
-		if err := w.end(first); err != nil {
+	for _, start := range slices.Sorted(maps.Keys(w.open)) {
+		if err := w.end(w.open[start]); err != nil {
 			return err
 		}
 	}
