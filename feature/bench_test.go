@@ -98,3 +98,65 @@ func TestStateOfAnIdleKeyIsSmall(t *testing.T) {
 		t.Logf("%d bytes a key beside its entries", per)
 	}
 }
+
+// BenchmarkRestore gives the whole of a state to empty windows.
+func BenchmarkRestore(b *testing.B) {
+	w, _ := steadyRows(b, 5000, 64)
+	var chunks [][]byte
+	total := 0
+	w.BeginSnapshot()
+	for done := false; !done; {
+		var c []byte
+		c, done = w.AppendSnapshot(nil, 1<<20)
+		chunks = append(chunks, c)
+		total += len(c)
+	}
+	b.SetBytes(w.Bytes())
+	b.ResetTimer()
+	for range b.N {
+		r, err := NewWindows(Config{Windows: customerWindows()})
+		if err != nil {
+			b.Fatal(err)
+		}
+		for _, c := range chunks {
+			if err := r.ApplySnapshot(c); err != nil {
+				b.Fatal(err)
+			}
+		}
+	}
+	b.ReportMetric(float64(total)*float64(b.N)/1e6/b.Elapsed().Seconds(), "snapshot-MB/s")
+}
+
+// BenchmarkMillionKeys is windows over 30 days with 20 rows a key in them. One
+// round takes 30 million rows and about 1 GB of memory: -benchtime 1x.
+func BenchmarkMillionKeys(b *testing.B) {
+	const keys, rows = 1_000_000, 20_000_000
+	names := make([]string, keys)
+	for i := range names {
+		names[i] = fmt.Sprint(i)
+	}
+	const n = 1024
+	batch := &Batch{N: n, Keys: make([]string, n), Times: make([]int64, n), Fields: []*event.Column{{Kind: event.Float, Floats: make([]float64, n)}}}
+	for range b.N {
+		w, err := NewWindows(Config{Windows: customerWindows()})
+		if err != nil {
+			b.Fatal(err)
+		}
+		out := newOut(w)
+		rng := rand.New(rand.NewPCG(1, 10))
+		now := int64(1522540800e9)
+		var delta []byte
+		done := 0
+		// The windows fill in 30 days; half of that again runs full.
+		for ; done < rows*3/2; done += n {
+			for i := range n {
+				now += int64(30*24*3600e9) / rows
+				batch.Keys[i], batch.Times[i], batch.Fields[0].Floats[i] = names[rng.IntN(keys)], now/1e9*1e9, float64(rng.IntN(20000))/100
+			}
+			delta = w.Update(batch, out, delta[:0])
+		}
+		b.ReportMetric(float64(done)*float64(b.N)/b.Elapsed().Seconds(), "rows/s")
+		b.ReportMetric(float64(w.Bytes())/keys, "B/key")
+		b.ReportMetric(float64(w.entries.total)*8/keys, "B-arena/key")
+	}
+}

@@ -5,8 +5,17 @@
 // # Windows
 //
 // For a row at time t, a window of length N holds the rows of the same key that
-// were processed before it, and the row itself, with 0 ≤ t − tⱼ < N. Rows of one
-// key with equal times see the earlier ones in processing order, never the later.
+// were processed before it, and the row itself, with 0 ≤ t − tⱼ < N; with a
+// delay D it holds those with D ≤ t − tⱼ < D + N. Rows of one key with equal times
+// see the earlier ones in processing order, never the later.
+//
+// Labels are values that become known later. Joined by event, they fill in label
+// columns of a row that is still kept, found by a 128-bit hash of its event's id;
+// joined by key, they are rows themselves, and events only read.
+//
+// When the definition changes, Windows.Compatible tells what of the old state can
+// be kept, and Windows.Adopt takes over what can be converted. Windows.Evict and
+// Windows.Load page the state of keys that do not fit into memory.
 //
 // A Windows belongs to one goroutine. Its state is the consequence of the bytes
 // that it returns: Update appends a delta for the rows it took in,

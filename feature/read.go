@@ -244,7 +244,16 @@ func (w *Windows) readRange(k uint32, from, to uint32, i int, t int64, row int) 
 	}
 }
 
+// countRange counts the values of a range.
 func (w *Windows) countRange(block view, from, to uint32, col int) (n uint32) {
+	if w.columns[col].Kind == event.Float {
+		for s := from; s != to; s++ {
+			if block.words[int(s&block.mask)*block.stride+1+col] != nullFloat {
+				n++
+			}
+		}
+		return n
+	}
 	for s := from; s != to; s++ {
 		if w.valid(block.at(s), col) {
 			n++
