@@ -102,7 +102,6 @@ func (t *Table) warn(now int64, key string, reason error) {
 // request asks the driver for one part and repeats what may pass, within Config.Timeout.
 func (t *Table) request(ctx context.Context, keys []string, rows *Rows) error {
 	if err := t.health.admit(t.cfg.Now(), t.cfg.Timeout); err != nil {
-		t.stats.Errors.Add(1)
 		return err
 	}
 	first := true

@@ -39,7 +39,7 @@ func (r *Rows) SetText(i, j int, text string) {
 		c.Ints[i], ok = ParseTime(text)
 	}
 	if !ok {
-		r.unfit(i, j, text)
+		r.Unfit(i, j, text)
 	}
 }
 
@@ -64,9 +64,7 @@ func (r *Rows) SetTime(i int, field, text string) {
 
 // Unfit makes row i Invalid because what the server has for field j, described
 // by got, does not fit the field's kind.
-func (r *Rows) Unfit(i, j int, got string) { r.unfit(i, j, got) }
-
-func (r *Rows) unfit(i, j int, got string) {
+func (r *Rows) Unfit(i, j int, got string) {
 	r.Invalid(i, errkind.Errorf(errkind.Invalid, "field %s: %s does not fit kind %v", r.Columns[j].Name, quote(got), r.Columns[j].Kind))
 }
 

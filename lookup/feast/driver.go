@@ -234,7 +234,10 @@ func (d *Driver) ask(ctx context.Context, keys []string) (*answer, error) {
 	if err := json.Unmarshal(data, a); err != nil {
 		return nil, errkind.Errorf(errkind.Permanent, "the answer is not that of a feature server: %w", err)
 	}
-	return a, a.check(len(keys))
+	if err := a.check(len(keys)); err != nil {
+		return nil, err
+	}
+	return a, nil
 }
 
 // networkError gives a failure of the way to the server its kind.

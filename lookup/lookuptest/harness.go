@@ -2,7 +2,6 @@ package lookuptest
 
 import (
 	"context"
-	"crypto/rand"
 	"errors"
 	"math"
 	"strings"
@@ -178,7 +177,7 @@ func (e *env) want(d lookup.Driver, rows *lookup.Rows, keys []string, want []*Ro
 
 func sameFloat(a, b float64) bool { return math.Float64bits(a) == math.Float64bits(b) }
 
-// rows makes n rows that differ, under keys that begin with prefix.
+// makeRows makes n rows that differ, under keys that begin with prefix.
 func makeRows(prefix string, n int) []Row {
 	out := make([]Row, n)
 	for i := range out {
@@ -190,9 +189,6 @@ func makeRows(prefix string, n int) []Row {
 	}
 	return out
 }
-
-// name returns a name that no other run has used.
-func name(prefix string) string { return prefix + strings.ToLower(rand.Text()[:12]) }
 
 // within runs f, which must return within the harness's patience, and returns how long it took.
 func (e *env) within(what string, f func()) time.Duration {

@@ -37,7 +37,7 @@ func newRelay(t testing.TB, target string) *relay {
 
 func (r *relay) listen(addr string) {
 	r.t.Helper()
-	l, err := net.Listen("tcp", addr)
+	l, err := new(net.ListenConfig).Listen(r.t.Context(), "tcp", addr)
 	if err != nil {
 		r.t.Fatalf("relay: %v", err)
 	}
@@ -112,7 +112,7 @@ func (r *relay) pass(c net.Conn) {
 	r.hold(c, true)
 	defer r.hold(c, false)
 	<-r.open()
-	s, err := net.Dial("tcp", r.target)
+	s, err := new(net.Dialer).DialContext(r.t.Context(), "tcp", r.target)
 	if err != nil {
 		return
 	}

@@ -9,6 +9,7 @@ package servers
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"errors"
 	"os"
 	"os/exec"
@@ -35,7 +36,8 @@ func Start(t testing.TB, name string) string {
 	if _, err := os.Stat(script); !ok || err != nil {
 		absent(t, name, "its script "+script+" is not here")
 	}
-	cmd := exec.Command("bash", script)
+	// Not the test's own context: it ends before the clean-up that stops the server.
+	cmd := exec.CommandContext(context.Background(), "bash", script)
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
 	cmd.WaitDelay = 10 * time.Second
