@@ -143,7 +143,7 @@ func (s *shard) fill(at int, rows *Rows, i int) {
 	}
 }
 
-// read copies the slot's values into row i of out.
+// readInto copies the slot's values into row i of out.
 func (s *shard) readInto(at int, out []*event.Column, i int) {
 	nums := s.nums[at*s.layout.nums:]
 	texts := s.texts[at*s.layout.texts:]
