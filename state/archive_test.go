@@ -20,6 +20,14 @@ import (
 
 const archiveName = "card-fraud/windows/3"
 
+// sized is the full size of a test, or the one under -short.
+func sized[T any](full, short T) T {
+	if testing.Short() {
+		return short
+	}
+	return full
+}
+
 func openArchive(t testing.TB, o state.Objects, owner string, c state.ArchiveConfig) *state.Archive {
 	t.Helper()
 	a, err := state.OpenArchive(context.Background(), o, archiveName, owner, c, nil)
@@ -104,7 +112,7 @@ func diff(want, got restored) string {
 }
 
 func TestAnArchiveGivesBackWhatTheLastCycleNeeds(t *testing.T) {
-	for seed := range uint64(20) {
+	for seed := range sized(uint64(20), 4) {
 		o := statetest.NewObjects()
 		rng := rand.New(rand.NewPCG(seed, 1))
 		records := changelog(seed, 200)
@@ -225,7 +233,7 @@ func TestWhateverDiesALaterOwnerFindsAPrefixAndNothingElse(t *testing.T) {
 func TestAFailureThatPassesLosesNothing(t *testing.T) {
 	records := changelog(8, 30)
 	for _, out := range []statetest.Outcome{statetest.Undone, statetest.Done} {
-		for at := 1; at < 60; at++ {
+		for at := 1; at < sized(60, 12); at++ {
 			o := statetest.NewObjects()
 			a := openArchive(t, o, "a", state.ArchiveConfig{BlockBytes: 100})
 			o.FailAt(at, errkind.Transient, out)
@@ -373,7 +381,7 @@ func TestEveryDamagedByteIsFound(t *testing.T) {
 	for _, name := range o.Names() {
 		var size int
 		o.Change(name, func(b []byte) []byte { size = len(b); return b })
-		for i := range size {
+		for i := 0; i < size; i += sized(1, 7) {
 			what := "byte"
 			if i == 4 {
 				what = "version byte"

@@ -15,3 +15,7 @@ func TestMemoryIsAStateDriver(t *testing.T) {
 func TestMemoryCanBeFrozen(t *testing.T) {
 	statetest.RunFreezer(t, func(testing.TB) state.Freezer { return memory.Open() })
 }
+
+func BenchmarkMemory(b *testing.B) {
+	statetest.Benchmark(b, func(testing.TB) state.Driver { return memory.Open() }, 200_000)
+}

@@ -182,7 +182,7 @@ func (t *tree) remove(key string) {
 	}
 	t.root = t.own(t.root)
 	t.cut(t.root, key)
-	for t.root.children != nil && len(t.root.children) == 1 {
+	for len(t.root.children) == 1 {
 		t.root = t.root.children[0]
 	}
 	if t.root.children == nil && len(t.root.items) == 0 {

@@ -28,7 +28,11 @@ func TestPebbleIsAStateDriver(t *testing.T) {
 func TestPebbleCanBeFrozen(t *testing.T) { statetest.RunFreezer(t, open) }
 
 func TestPebbleAndMemoryAnswerAlike(t *testing.T) {
-	for seed := range uint64(3) {
+	seeds := uint64(3)
+	if testing.Short() {
+		seeds = 1
+	}
+	for seed := range seeds {
 		m, p := memory.Open(), open(t)
 		statetest.Compare(t, m, p, seed, 1500)
 		if err := p.Close(); err != nil {
@@ -75,4 +79,14 @@ func TestAFolderInUseIsAConflictAndAnOldOneIsEmptied(t *testing.T) {
 	if err := s.Scan(nil, nil, func(k, _ []byte) bool { t.Errorf("key %q is still there", k); return true }); err != nil {
 		t.Fatal(err)
 	}
+}
+
+func BenchmarkPebble(b *testing.B) {
+	statetest.Benchmark(b, func(t testing.TB) state.Driver {
+		s, err := pebble.Open(t.TempDir(), pebble.Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return s
+	}, 1_000_000)
 }

@@ -65,14 +65,12 @@ func (b *Bucket) probe(ctx context.Context) error {
 		return err
 	}
 	err := b.Create(ctx, name, []byte("freshet again\n"))
-	if derr := b.Delete(ctx, name); derr != nil {
-		return derr
-	}
+	derr := b.Delete(ctx, name)
 	switch {
 	case err == nil:
 		return errkind.New(errkind.Unsupported, "the store ignores If-None-Match: two processes could overwrite each other's checkpoints; use a store with conditional writes")
 	case errkind.Is(err, errkind.Conflict):
-		return nil
+		return derr
 	}
 	return err
 }

@@ -28,7 +28,13 @@ func Run(t *testing.T, open func(t testing.TB) state.Driver) {
 		{"expired entries go when Expire has looked at them", expire},
 		{"slices belong to the caller again after a call", ownership},
 		{"a batch is seen whole or not at all", atomicBatches},
-		{"a random history gives what a plain map gives", func(t *testing.T, d state.Driver) { history(t, d, 1, 3000) }},
+		{"a random history gives what a plain map gives", func(t *testing.T, d state.Driver) {
+			if testing.Short() {
+				history(t, d, 1, 600)
+			} else {
+				history(t, d, 1, 3000)
+			}
+		}},
 		{"the size is told", stats},
 		{"everything is closed after Close", closed},
 	} {
