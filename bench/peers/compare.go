@@ -40,7 +40,7 @@ func compare(ctx context.Context, o options, w io.Writer) error {
 	}
 	defer os.RemoveAll(dir)
 	c := &comparison{options: o, out: w, dir: dir, report: &report{Started: time.Now()}}
-	if c.report.Host, err = describeHost(dir); err != nil {
+	if c.report.Host, err = describeHost(ctx, dir); err != nil {
 		return fmt.Errorf("describe the host: %w", err)
 	}
 	fmt.Fprintf(w, "%s, %s\n", c.report.Host.CPU, c.report.Host.line())
@@ -90,7 +90,7 @@ func (c *comparison) inTurn(ctx context.Context, g *group, sides ...side) error 
 				return fmt.Errorf("%s: %w", s.Name, err)
 			}
 			s.Samples = append(s.Samples, got)
-			fmt.Fprintf(os.Stderr, "run %d of %d: %s %s events/s\n", run+1, c.runs, s.Name, number(got.rate()))
+			fmt.Fprintf(os.Stderr, "run %d of %d: %s %s a second\n", run+1, c.runs, s.Name, number(got.rate()))
 		}
 	}
 	return nil

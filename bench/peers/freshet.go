@@ -15,6 +15,7 @@ import (
 	"github.com/freshet-io/freshet/event"
 	"github.com/freshet-io/freshet/inference"
 	"github.com/freshet-io/freshet/inference/onnx"
+	"github.com/freshet-io/freshet/internal/builtin"
 	"github.com/freshet-io/freshet/pipeline"
 )
 
@@ -83,7 +84,7 @@ func newPipeline(file string, b *broker.Broker) (*pipeline.Pipeline, error) {
 	if len(faults) > 0 {
 		return nil, fmt.Errorf("plan the pipeline: %v", faults)
 	}
-	return pipeline.New(plan, pipeline.Deps{Broker: b})
+	return pipeline.New(plan, pipeline.Deps{Broker: b, OpenObjects: builtin.OpenObjects})
 }
 
 // filledJournal is a journal whose source topic holds recs.

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"os/exec"
@@ -41,7 +42,7 @@ func (h *host) line() string {
 
 var peerModules = []string{"github.com/nats-io/nats-server/v2", "github.com/nats-io/nats.go", "github.com/warpstreamlabs/bento", "onnxruntime", "modernc.org/sqlite", "duckdb", "redis-server"}
 
-func describeHost(dir string) (host, error) {
+func describeHost(ctx context.Context, dir string) (host, error) {
 	h := host{CPU: procField("/proc/cpuinfo", "model name"), Cores: runtime.GOMAXPROCS(0), Go: runtime.Version(), Versions: map[string]string{}}
 	h.Memory = procField("/proc/meminfo", "MemTotal")
 	if kib, err := strconv.ParseFloat(strings.TrimSuffix(h.Memory, " kB"), 64); err == nil {
@@ -64,10 +65,10 @@ func describeHost(dir string) (host, error) {
 		h.Versions["onnxruntime"] = v
 	}
 	if p := os.Getenv(duckPython); p != "" {
-		h.Versions["duckdb"] = output(p, "-c", "import duckdb; print('v' + duckdb.__version__)")
+		h.Versions["duckdb"] = output(ctx, p, "-c", "import duckdb; print('v' + duckdb.__version__)")
 	}
 	if p := redisProgram(); p != "" {
-		_, v, _ := strings.Cut(output(p, "--version"), "v=")
+		_, v, _ := strings.Cut(output(ctx, p, "--version"), "v=")
 		v, _, _ = strings.Cut(v, " ")
 		h.Versions["redis-server"] = v
 	}
@@ -77,8 +78,8 @@ func describeHost(dir string) (host, error) {
 }
 
 // output is what a program prints, or nothing.
-func output(name string, args ...string) string {
-	out, err := exec.Command(name, args...).Output()
+func output(ctx context.Context, name string, args ...string) string {
+	out, err := exec.CommandContext(ctx, name, args...).Output()
 	if err != nil {
 		return ""
 	}

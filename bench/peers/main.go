@@ -32,7 +32,7 @@ func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	var err error
 	if o.sliding != "" {
-		err = slidingChild(o)
+		err = slidingChild(ctx, o)
 	} else {
 		err = compare(ctx, o, os.Stdout)
 	}

@@ -11,6 +11,7 @@ import (
 
 // sample is what one run of one side took.
 type sample struct {
+	// Events counts what was done: events, or keys where state is restored.
 	Events int           `json:"events"`
 	Wall   time.Duration `json:"wall_ns"`
 	// CPU is user plus system time of the whole process, the side's embedded server included.

@@ -27,7 +27,7 @@ const (
 
 // restore measures how long state takes from disk to memory against reading the same bytes.
 func (c *comparison) restore(ctx context.Context) error {
-	files, bytes, keys, err := c.stateFiles()
+	files, bytes, keys, err := c.stateFiles(ctx)
 	if err != nil {
 		return err
 	}
@@ -36,10 +36,12 @@ func (c *comparison) restore(ctx context.Context) error {
 	sides := []side{
 		{Name: "restore", What: "read the partition's snapshot chunks, each under a CRC-32C, and apply them to empty windows, ready for the next event",
 			run: func(ctx context.Context, _ string) (sample, error) {
-				return readState(ctx, files, c.profile, restorePartition)
+				return readState(ctx, files, keys, c.profile, restorePartition)
 			}},
 		{Name: "read", What: "read the same files to the end, 1 MiB a call",
-			run: func(ctx context.Context, _ string) (sample, error) { return readState(ctx, files, "", readPartition) }},
+			run: func(ctx context.Context, _ string) (sample, error) {
+				return readState(ctx, files, keys, "", readPartition)
+			}},
 	}
 	if err := c.inTurn(ctx, g, sides...); err != nil {
 		return err
@@ -60,8 +62,8 @@ func (c *comparison) restore(ctx context.Context) error {
 }
 
 // stateFiles writes the snapshot of one partition's windows, as often as there are partitions.
-func (c *comparison) stateFiles() (files []string, bytes int64, keys int, err error) {
-	s, err := newFreshetSliding(nil, "")
+func (c *comparison) stateFiles(ctx context.Context) (files []string, bytes int64, keys int, err error) {
+	s, err := newFreshetSliding(ctx, nil, "")
 	if err != nil {
 		return nil, 0, 0, err
 	}
@@ -111,7 +113,7 @@ func (c *comparison) stateFiles() (files []string, bytes int64, keys int, err er
 			}
 			bytes += int64(len(head) + len(chunk))
 		}
-		if s, err = newFreshetSliding(nil, ""); err != nil {
+		if s, err = newFreshetSliding(ctx, nil, ""); err != nil {
 			return nil, 0, 0, err
 		}
 		f.windows = s.(*freshetSliding).windows
@@ -147,7 +149,7 @@ func copyFile(to, from string) error {
 }
 
 // readState lets one goroutine a file do the work, after the files have left the page cache.
-func readState(ctx context.Context, files []string, profile string, work func(context.Context, string) (any, error)) (out sample, err error) {
+func readState(ctx context.Context, files []string, keys int, profile string, work func(context.Context, string) (any, error)) (out sample, err error) {
 	for _, f := range files {
 		if err := evict(f); err != nil {
 			return sample{}, fmt.Errorf("take %s out of the page cache: %w", f, err)
@@ -170,7 +172,7 @@ func readState(ctx context.Context, files []string, profile string, work func(co
 	if err := g.Wait(); err != nil {
 		return sample{}, err
 	}
-	out = m.stop(len(files))
+	out = m.stop(keys)
 	runtime.KeepAlive(states)
 	return out, nil
 }
@@ -229,7 +231,7 @@ func readPartition(_ context.Context, name string) (any, error) {
 }
 
 func restorePartition(ctx context.Context, name string) (any, error) {
-	s, err := newFreshetSliding(nil, "")
+	s, err := newFreshetSliding(ctx, nil, "")
 	if err != nil {
 		return nil, err
 	}

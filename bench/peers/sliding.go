@@ -84,7 +84,7 @@ type slidingSide interface {
 type slidingEngine struct {
 	name, what string
 	// open makes the engine in this process, or run lets another program do all of the work.
-	open func(w *slidingWork, dir string) (slidingSide, error)
+	open func(ctx context.Context, w *slidingWork, dir string) (slidingSide, error)
 	run  func(ctx context.Context, w *slidingWork, dir string, limit time.Duration) (slidingResult, error)
 	// once: one run, since the engine is slow and takes long to fill.
 	once bool
@@ -100,14 +100,14 @@ type slidingResult struct {
 
 // runSliding runs one engine in this process: it takes in 30 days, and then
 // as many of the others as fit into limit, with the time taken.
-func runSliding(e *slidingEngine, dir string, keys, events int, limit time.Duration) (out slidingResult, err error) {
+func runSliding(ctx context.Context, e *slidingEngine, dir string, keys, events int, limit time.Duration) (out slidingResult, err error) {
 	w := newSlidingWork(keys, events)
 	before := memoryNow()
 	base, err := resetPeak()
 	if err != nil {
 		return out, err
 	}
-	side, err := e.open(w, dir)
+	side, err := e.open(ctx, w, dir)
 	if err != nil {
 		return out, err
 	}
@@ -183,7 +183,7 @@ func resetPeak() (int64, error) {
 }
 
 // slidingChild is what a process of its own does for comparison (h).
-func slidingChild(o options) error {
+func slidingChild(ctx context.Context, o options) error {
 	for _, e := range slidingEngines() {
 		if e.name != o.sliding {
 			continue
@@ -192,8 +192,8 @@ func slidingChild(o options) error {
 		if err != nil {
 			return err
 		}
-		out, err := runSliding(&e, o.work, o.keys, o.slidingEvents, o.limit)
-		if err = errors.Join(err, stop()); err != nil {
+		out, err := runSliding(ctx, &e, o.work, o.keys, o.slidingEvents, o.limit)
+		if err := errors.Join(err, stop()); err != nil {
 			return err
 		}
 		return json.NewEncoder(os.Stdout).Encode(out)
@@ -214,7 +214,8 @@ func (c *comparison) inProcess(ctx context.Context, e *slidingEngine, dir string
 	if err != nil {
 		return out, err
 	}
-	return out, json.Unmarshal(data, &out)
+	err = json.Unmarshal(data, &out)
+	return out, err
 }
 
 func (c *comparison) sliding(ctx context.Context) error {

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"math"
 	"os"
 	"path/filepath"
@@ -52,9 +51,9 @@ func TestSlidingEnginesGiveTheSameResults(t *testing.T) {
 			var got slidingResult
 			var err error
 			if e.run != nil {
-				got, err = e.run(context.Background(), w, dir, time.Minute)
+				got, err = e.run(t.Context(), w, dir, time.Minute)
 			} else {
-				got, err = runSliding(&e, dir, keys, events, time.Minute)
+				got, err = runSliding(t.Context(), &e, dir, keys, events, time.Minute)
 			}
 			if err != nil {
 				t.Fatal(err)
@@ -74,7 +73,7 @@ func TestSlidingEnginesGiveTheSameResults(t *testing.T) {
 
 func TestRestoredStateGoesOn(t *testing.T) {
 	c := &comparison{options: options{stateBytes: 20_000_000}, dir: t.TempDir()}
-	files, bytes, keys, err := c.stateFiles()
+	files, bytes, keys, err := c.stateFiles(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -89,7 +88,7 @@ func TestRestoredStateGoesOn(t *testing.T) {
 	if len(files) != partitions || total != bytes || bytes < c.stateBytes {
 		t.Errorf("%d files of %d bytes, said to be %d", len(files), total, bytes)
 	}
-	s, err := restorePartition(context.Background(), files[1])
+	s, err := restorePartition(t.Context(), files[1])
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -111,7 +110,7 @@ func TestRestoredStateGoesOn(t *testing.T) {
 	if m := out[5].Floats[0]; math.IsNaN(m) || m < 50 || m > 150 {
 		t.Errorf("their mean is %v", m)
 	}
-	if _, err := readState(context.Background(), files, "", readPartition); err != nil {
+	if _, err := readState(t.Context(), files, keys, "", readPartition); err != nil {
 		t.Error(err)
 	}
 	data, err := os.ReadFile(files[2])
@@ -123,7 +122,7 @@ func TestRestoredStateGoesOn(t *testing.T) {
 	if err := os.WriteFile(damaged, data, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := restorePartition(context.Background(), damaged); err == nil {
+	if _, err := restorePartition(t.Context(), damaged); err == nil {
 		t.Error("a damaged file is restored")
 	}
 }
@@ -141,7 +140,7 @@ func TestVariantsOfThePipelineScoreEverything(t *testing.T) {
 		c.variant("with checkpoints", "", events, checkpointed, unchecked),
 	} {
 		t.Run(side.Name, func(t *testing.T) {
-			got, err := inFreshDir(context.Background(), t.TempDir(), side.run)
+			got, err := inFreshDir(t.Context(), t.TempDir(), side.run)
 			if err != nil {
 				t.Fatal(err)
 			}

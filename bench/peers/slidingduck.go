@@ -52,5 +52,6 @@ func runDuck(ctx context.Context, w *slidingWork, dir string, batch int, limit t
 	if err != nil {
 		return out, fmt.Errorf("%w: %s", err, stderr.Bytes())
 	}
-	return out, json.Unmarshal(data, &out)
+	err = json.Unmarshal(data, &out)
+	return out, err
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"strings"
 
 	"github.com/freshet-io/freshet/event"
@@ -17,7 +18,9 @@ func slidingEngines() []slidingEngine {
 		{
 			name: "Go maps with rings",
 			what: "by hand on one goroutine: a map from key to a ring of times and amounts with running sums in float64; nothing that would survive the process",
-			open: func(*slidingWork, string) (slidingSide, error) { return &mapSliding{keys: map[string]*mapKey{}}, nil },
+			open: func(context.Context, *slidingWork, string) (slidingSide, error) {
+				return &mapSliding{keys: map[string]*mapKey{}}, nil
+			},
 		},
 		sqliteEngine(),
 		redisEngine(),
@@ -32,7 +35,7 @@ type freshetSliding struct {
 	delta   []byte
 }
 
-func newFreshetSliding(*slidingWork, string) (slidingSide, error) {
+func newFreshetSliding(context.Context, *slidingWork, string) (slidingSide, error) {
 	var ws []feature.Window
 	for _, over := range slidingSpans {
 		ws = append(ws,

@@ -45,16 +45,16 @@ type redisSliding struct {
 	client *redis.Client
 }
 
-func newRedisSliding(_ *slidingWork, dir string) (slidingSide, error) {
+func newRedisSliding(ctx context.Context, _ *slidingWork, dir string) (slidingSide, error) {
 	socket := filepath.Join(dir, "redis.sock")
-	s := &redisSliding{server: exec.Command(redisProgram(), "--port", "0", "--unixsocket", socket, "--save", "", "--appendonly", "no", "--daemonize", "no", "--dir", dir)}
+	s := &redisSliding{server: exec.CommandContext(ctx, redisProgram(), "--port", "0", "--unixsocket", socket, "--save", "", "--appendonly", "no", "--daemonize", "no", "--dir", dir)}
 	s.server.Stderr = os.Stderr
 	if err := s.server.Start(); err != nil {
 		return nil, fmt.Errorf("start redis-server: %w", err)
 	}
 	s.client = redis.NewClient(&redis.Options{Network: "unix", Addr: socket, PoolSize: 1, ReadTimeout: time.Minute, WriteTimeout: time.Minute})
 	for tries := 0; ; tries++ {
-		err := s.client.Ping(context.Background()).Err()
+		err := s.client.Ping(ctx).Err()
 		if err == nil {
 			return s, nil
 		}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 
 	"zombiezen.com/go/sqlite"
@@ -20,7 +21,7 @@ type sqlSliding struct {
 	insert, remove, query *sqlite.Stmt
 }
 
-func newSQLSliding(*slidingWork, string) (slidingSide, error) {
+func newSQLSliding(context.Context, *slidingWork, string) (slidingSide, error) {
 	db, err := sqlite.OpenConn(":memory:")
 	if err != nil {
 		return nil, err
