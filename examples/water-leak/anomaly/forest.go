@@ -11,13 +11,12 @@ type Forest struct {
 	sample int
 }
 
-// split is a node: rows below At in Column go to the next node, the others to
-// Right. A leaf has Column −1 and the number of rows that ended there.
+// split is a node: rows below at in column go to the next node, the others to
+// right. A leaf has column −1 and, in at, the depth that its rows would have had below it.
 type split struct {
 	column int
 	at     float64
 	right  int
-	rows   int
 }
 
 // GrowForest grows trees, each on a sample of the rows drawn without replacement.
@@ -37,7 +36,7 @@ func GrowForest(rows [][]float64, trees, sample int, seed uint64) *Forest {
 
 func grow(tree []split, rows [][]float64, height int, rng *rand.Rand) []split {
 	me := len(tree)
-	tree = append(tree, split{column: -1, rows: len(rows)})
+	tree = append(tree, split{column: -1, at: unsuccessful(len(rows))})
 	if height == 0 || len(rows) < 2 {
 		return tree
 	}
@@ -79,7 +78,7 @@ func (f *Forest) Score(row []float64) float64 {
 				at = tree[at].right
 			}
 		}
-		total += depth + unsuccessful(tree[at].rows)
+		total += depth + tree[at].at
 	}
 	return math.Exp2(-total / float64(len(f.trees)) / unsuccessful(f.sample))
 }

@@ -4,9 +4,8 @@ import (
 	"cmp"
 	"fmt"
 	"io"
+	"math"
 	"slices"
-
-	"github.com/freshet-io/freshet/examples/water-leak/anomaly"
 )
 
 // method is one detector's scores of the rows that all detectors are compared on.
@@ -45,22 +44,37 @@ func ratio(a, b int) float64 {
 	return float64(a) / float64(b)
 }
 
+// ascending is the rows' numbers in the order of their scores.
+func (m *method) ascending() []int {
+	order := make([]int, len(m.scores))
+	for i := range order {
+		order[i] = i
+	}
+	slices.SortFunc(order, func(a, b int) int { return cmp.Compare(m.scores[a], m.scores[b]) })
+	return order
+}
+
 // hindsight is the greatest F1 that any limit would have given.
 func (m *method) hindsight(truth []bool) float64 {
-	best := 0.0
-	for q := 0.0; q <= 1; q += 0.005 {
-		best = max(best, m.against(truth, anomaly.Quantile(m.scores, q)).f1())
+	o := m.against(truth, math.Inf(-1)) // every row is an alarm
+	best := o.f1()
+	order := m.ascending()
+	for i, row := range order {
+		if truth[row] {
+			o.hit, o.missed = o.hit-1, o.missed+1
+		} else {
+			o.falseAlarm, o.quiet = o.falseAlarm-1, o.quiet+1
+		}
+		if i+1 < len(order) && m.scores[order[i+1]] > m.scores[row] {
+			best = max(best, o.f1())
+		}
 	}
 	return best
 }
 
 // area is the area under the ROC curve: how often an anomalous row scores higher than another.
 func (m *method) area(truth []bool) float64 {
-	order := make([]int, len(truth))
-	for i := range order {
-		order[i] = i
-	}
-	slices.SortFunc(order, func(a, b int) int { return cmp.Compare(m.scores[a], m.scores[b]) })
+	order := m.ascending()
 	rank, positives := 0.0, 0
 	for i := 0; i < len(order); {
 		end := i
@@ -84,9 +98,9 @@ func (m *method) area(truth []bool) float64 {
 
 // report prints a table of the methods.
 func report(w io.Writer, methods []method, truth []bool) {
-	fmt.Fprintf(w, "%-57s %6s %9s %6s %11s %6s %9s\n", "", "F1", "precision", "recall", "false alarm", "AUC", "best F1")
+	fmt.Fprintf(w, "%-63s %6s %9s %6s %11s %6s %9s\n", "", "F1", "precision", "recall", "false alarm", "AUC", "best F1")
 	line := func(name string, o outcome, area, best float64) {
-		fmt.Fprintf(w, "%-57s %6.3f %9.3f %6.3f %11.3f %6.3f %9.3f\n", name, o.f1(), ratio(o.hit, o.hit+o.falseAlarm),
+		fmt.Fprintf(w, "%-63s %6.3f %9.3f %6.3f %11.3f %6.3f %9.3f\n", name, o.f1(), ratio(o.hit, o.hit+o.falseAlarm),
 			ratio(o.hit, o.hit+o.missed), ratio(o.falseAlarm, o.falseAlarm+o.quiet), area, best)
 	}
 	for i := range methods {

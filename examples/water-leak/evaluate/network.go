@@ -111,8 +111,8 @@ func evaluateNetwork(w io.Writer, pipeline, dir string, c network.Config) (*foun
 		s.try("isolation forest, flow and pressure, 0.5", forest, two, false, 0.5),
 		s.try("threshold rule, flow and pressure", rule, two, false, 0),
 		s.try("isolation forest, flow and pressure", forest, two, false, 0),
-		conditional(s.try("threshold rule, the model's inputs, same conditions", rule, own, true, 0)),
-		conditional(s.try("isolation forest, the model's inputs, same conditions", forest, own, true, 0)),
+		conditional(s.try("threshold rule, same inputs and conditions", rule, own, true, 0)),
+		conditional(s.try("isolation forest, same inputs and conditions", forest, own, true, 0)),
 	}
 	report(w, f.methods, f.truth)
 	return f, nil

@@ -2,10 +2,12 @@ package main
 
 import (
 	"bufio"
+	"cmp"
 	"fmt"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -30,20 +32,30 @@ const (
 	flowSensor     = 7
 )
 
-// readExperiments reads the recordings DIR/*.csv in order of their numbers, those of equal seconds but the first left out.
+// readExperiments reads the recordings DIR/*.csv in the order of their numbers; of readings of one second, the first counts.
 func readExperiments(dir string) ([]*experiment, error) {
+	paths, err := filepath.Glob(filepath.Join(dir, "*.csv"))
+	if err != nil {
+		return nil, err
+	}
+	if len(paths) == 0 {
+		return nil, fmt.Errorf("read recordings: there is no *.csv in %q", dir)
+	}
+	number := func(path string) (n int) {
+		n, _ = strconv.Atoi(strings.TrimSuffix(filepath.Base(path), ".csv"))
+		return n
+	}
+	slices.SortStableFunc(paths, func(a, b string) int { return cmp.Compare(number(a), number(b)) })
 	var all []*experiment
-	for n := 0; ; n++ {
-		path := filepath.Join(dir, strconv.Itoa(n)+".csv")
-		e, err := readExperiment(path, fmt.Sprintf("%s-%d", filepath.Base(dir), n))
-		if os.IsNotExist(err) && n > 0 {
-			return all, nil
-		}
+	for _, path := range paths {
+		name := filepath.Base(filepath.Dir(path)) + "-" + strings.TrimSuffix(filepath.Base(path), ".csv")
+		e, err := readExperiment(path, name)
 		if err != nil {
 			return nil, fmt.Errorf("read recording: %w", err)
 		}
 		all = append(all, e)
 	}
+	return all, nil
 }
 
 func readExperiment(path, name string) (*experiment, error) {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"math"
 
 	"github.com/freshet-io/freshet/examples/water-leak/anomaly"
@@ -82,6 +83,7 @@ func (s *study) try(name string, f fit, columns []int, together bool, limit floa
 		}
 	}
 	if limit == 0 {
+		m.name = fmt.Sprintf("%s, limit at %g %%", name, 100*s.share)
 		m.limit = anomaly.Quantile(usual, s.share)
 	}
 	m.scores = s.ofTested(m.scores)

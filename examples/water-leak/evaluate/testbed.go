@@ -136,7 +136,8 @@ func moments(rows [][]float64) (mean, deviation float64) {
 	for _, r := range rows {
 		deviation += (r[0] - mean) * (r[0] - mean) / float64(len(rows)-1)
 	}
-	return mean, math.Sqrt(deviation)
+	// A sensor that stands still has a resolution all the same.
+	return mean, max(math.Sqrt(deviation), 1e-3*math.Abs(mean), 1e-9)
 }
 
 // install writes the pipeline with its table and its model below dir.
