@@ -30,6 +30,8 @@ WINDOWS = (1, 7, 30)  # days
 # The columns of the model's one input, in order.
 FEATURES = ["tx_amount", "weekend", "night"] + [
     f"customer_{what}_{n}d" for n in WINDOWS for what in ("tx", "amount")
+] + [
+    f"terminal_{what}_{n}d" for n in WINDOWS for what in ("tx", "risk")
 ]
 LABEL_DELAY = 7  # days until a fraud is known
 
@@ -110,7 +112,7 @@ def read_payments(files):
         return pd.read_json(name, lines=True, convert_dates=False)
 
     frame = pd.concat([read(name) for name in files], ignore_index=True)
-    missing = {"transaction_id", "tx_datetime", "customer_id", "tx_amount", "tx_fraud"} - set(frame.columns)
+    missing = {"transaction_id", "tx_datetime", "customer_id", "terminal_id", "tx_amount", "tx_fraud"} - set(frame.columns)
     if missing:
         raise SystemExit(f"{', '.join(files)}: no column {', '.join(sorted(missing))}; training needs labelled payments")
     time = pd.to_datetime(frame["tx_datetime"], utc=True, format="ISO8601")
@@ -119,33 +121,44 @@ def read_payments(files):
     return frame.sort_values(["time", "transaction_id"], kind="stable", ignore_index=True)
 
 
-def add_features(frame):
-    """Add the model's inputs.
+def windows(frame, key, column):
+    """Return a function that gives count and sum of a column over windows of a key.
 
-    A window of N days holds the customer's payments up to and including this
-    one, in order of (time, transaction_id), that are less than N days old.
-    pandas' default for a window by time is just that: closed on the right,
-    and ending at the row, so later rows of the same second are not seen.
+    window(n, delay) holds, for each row, the rows of its key that are at least
+    `delay` and less than `delay` + n days older. Without a delay it ends at the
+    row itself, in order of (time, transaction_id): later rows of the same
+    second are not seen.
     """
+    order = np.argsort(frame[key].to_numpy(), kind="stable")
+    time = frame["time"].to_numpy()[order]
+    time = time - time.min()
+    # Rows lie key after key, with more time between two keys than any window has.
+    _, rank = np.unique(frame[key].to_numpy()[order], return_inverse=True)
+    place = rank.astype(np.int64) * (time.max() + (LABEL_DELAY + max(WINDOWS) + 1) * DAY) + time
+    sums = np.concatenate([[0], np.cumsum(frame[column].to_numpy(np.int64)[order])])
+
+    def window(days, delay=0):
+        begin = np.searchsorted(place, place - (delay + days) * DAY, side="right")
+        end = np.arange(1, len(place) + 1) if delay == 0 else np.searchsorted(place, place - delay * DAY, side="right")
+        count, total = np.empty(len(place), np.int64), np.empty(len(place), np.int64)
+        count[order], total[order] = end - begin, sums[end] - sums[begin]
+        return count, total
+    return window
+
+
+def add_features(frame):
+    """Add the model's inputs. All sums are of whole numbers, so that one division is all that rounds."""
     stamp = pd.to_datetime(frame["time"], unit="s")
     frame["tx_amount"] = frame["cents"] / 100
     frame["weekend"] = (stamp.dt.day_of_week >= 5).astype(float)
     frame["night"] = (stamp.dt.hour <= 6).astype(float)
-    # Customer by customer, the order of the payments kept, as the groups come out below.
-    order = np.argsort(frame["customer_id"].to_numpy(), kind="stable")
-    ordered = pd.DataFrame({
-        "customer": frame["customer_id"].to_numpy()[order],
-        # Sums of whole cents are exact in float64, whatever the order of addition.
-        "cents": frame["cents"].to_numpy(np.float64)[order],
-    }, index=stamp.iloc[order])
-    groups = ordered.groupby("customer")["cents"]
+    customer = windows(frame, "customer_id", "cents")
+    terminal = windows(frame, "terminal_id", "tx_fraud")
     for n in WINDOWS:
-        rolling = groups.rolling(f"{n}D")
-        rows, cents = rolling.count().to_numpy(), rolling.sum().to_numpy()
-        for name, values in (("tx", rows), ("amount", cents / (100 * rows))):
-            column = np.empty(len(frame))
-            column[order] = values
-            frame[f"customer_{name}_{n}d"] = column
+        count, cents = customer(n)
+        frame[f"customer_tx_{n}d"], frame[f"customer_amount_{n}d"] = count, cents / (100 * count)
+        count, frauds = terminal(n, LABEL_DELAY)
+        frame[f"terminal_tx_{n}d"], frame[f"terminal_risk_{n}d"] = count, frauds / np.maximum(count, 1)
     return frame
 
 
@@ -184,7 +197,7 @@ def report(test, history):
 
 
 def export(model, version):
-    """Convert to ONNX: input features [n, 9]; outputs label [n] and probabilities [n, 2]."""
+    """Convert to ONNX: input features [n, 15]; outputs label [n] and probabilities [n, 2]."""
     proto = convert_xgboost(model, initial_types=[("features", FloatTensorType([None, len(FEATURES)]))],
                             target_opset=15)
     proto.graph.name = "fraud-risk"
