@@ -41,8 +41,8 @@ type Options struct {
 
 	// times are features whose times results give, beside those of Features.
 	times []string
-	// held is how many rows may be in memory; 0 is heldRows.
-	held int
+	// held is how many rows may be in memory, group how many in a row group; 0 are heldRows and groupRows.
+	held, group int
 	// create makes a file; nil is the system's.
 	create func(path string) (output64, error)
 }
@@ -195,7 +195,7 @@ func (e *exporter) begin() error {
 			{"freshet.pipeline", e.o.Pipeline}, {"freshet.contract", e.o.Contract},
 			{"freshet.contract_digest", e.o.Digest}, {"freshet.features", string(features)},
 		},
-		digests: e.o.Models, create: e.o.create, limit: cmp.Or(e.o.held, heldRows),
+		digests: e.o.Models, create: e.o.create, limit: cmp.Or(e.o.held, heldRows), most: cmp.Or(e.o.group, groupRows),
 		open: map[int64]*hour{}, parts: map[int64]int{},
 	}
 	return nil

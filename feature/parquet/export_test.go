@@ -325,15 +325,17 @@ func TestTheLastLabelIsJoined(t *testing.T) {
 
 func TestAnHourOfManyRowsHasSeveralRowGroups(t *testing.T) {
 	b := openJournal(t, map[string]int{"out": 1})
-	n := groupRows + 10
+	const n = 1010
 	payloads := make([]string, n)
 	for i := range payloads {
 		payloads[i] = result(strconv.Itoa(i), "2018-04-01T00:00:00Z", `,"features":{"a":`+strconv.Itoa(i)+`.5,"s":"`+strconv.Itoa(i)+`"}`)
 	}
 	publish(t, b, "out", "p", payloads...)
-	_, got := mustExport(t, b, options(t, "out"))
-	if len(got.rows) != n || len(got.files) != 1 {
-		t.Errorf("%d rows in %v", len(got.rows), got.files)
+	o := options(t, "out")
+	o.group = 100
+	_, got := mustExport(t, b, o)
+	if len(got.rows) != n || len(got.files) != 1 || got.groups != 11 {
+		t.Errorf("%d rows in %d groups of %v", len(got.rows), got.groups, got.files)
 	}
 	for i := range n {
 		if r := got.rows[strconv.Itoa(i)]; r["a"] != float64(i)+0.5 || r["s"] != strconv.Itoa(i) {
@@ -353,5 +355,18 @@ func TestAMissingTopicIsNotFound(t *testing.T) {
 	}
 	if _, err := os.Stat(o.Dir); err == nil {
 		t.Error("the folder is there")
+	}
+}
+
+// TestRunsOfSeveralTasksMakeOneFileAnHour has results of three tasks one after the other, as they lie in a topic.
+func TestRunsOfSeveralTasksMakeOneFileAnHour(t *testing.T) {
+	b := openJournal(t, map[string]int{"out": 1})
+	for task := range 3 {
+		for h := range 24 {
+			publish(t, b, "out", "p", result(fmt.Sprint(task, "-", h), fmt.Sprintf("2018-04-01T%02d:%02d:00Z", h, task), ""))
+		}
+	}
+	if _, got := mustExport(t, b, options(t, "out")); len(got.files) != 24 || len(got.rows) != 72 {
+		t.Errorf("%d rows in %d files", len(got.rows), len(got.files))
 	}
 }

@@ -98,8 +98,8 @@ func (f failing) Close() error {
 // TestAFailureLeavesWhatWasThere lets writing fail everywhere and looks at the folder.
 func TestAFailureLeavesWhatWasThere(t *testing.T) {
 	b := openJournal(t, map[string]int{"out": 2})
-	for i := range 40 {
-		publish(t, b, "out", "p", result(fmt.Sprint(i), fmt.Sprintf("2018-04-01T%02d:00:00Z", i%20), `,"features":{"a":1.5,"s":"x"}`))
+	for i := range 20 {
+		publish(t, b, "out", "p", result(fmt.Sprint(i), fmt.Sprintf("2018-04-01T%02d:00:00Z", i%8), `,"features":{"a":1.5,"s":"x"}`))
 	}
 	try := func(o Options, at string, left int) error {
 		o.create = func(path string) (output64, error) {
@@ -116,7 +116,7 @@ func TestAFailureLeavesWhatWasThere(t *testing.T) {
 	mustExport(t, b, before)
 	before.Overwrite = true
 	places := map[string][]int{"create": {0}, "sync": {0}, "close": {0}}
-	for n := 0; n < 40000; n += 3000 {
+	for n := 0; n < 16000; n += 2000 {
 		places["write"] = append(places["write"], n)
 	}
 	failed := 0
@@ -138,12 +138,12 @@ func TestAFailureLeavesWhatWasThere(t *testing.T) {
 					t.Fatalf("%s at %d left %v", at, n, l)
 				}
 			}
-			if got := readExport(t, before.Dir); len(got.rows) != 40 {
+			if got := readExport(t, before.Dir); len(got.rows) != 20 {
 				t.Fatalf("%s at %d: the old export has %d rows", at, n, len(got.rows))
 			}
 		}
 	}
-	if failed < 12 {
+	if failed < 10 {
 		t.Errorf("only %d failures were tried", failed)
 	}
 }

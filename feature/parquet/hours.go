@@ -58,6 +58,7 @@ type hours struct {
 	open  map[int64]*hour
 	parts map[int64]int // that were finished, by the hour's start
 	spare []*buffer
+	most  int // rows of a row group
 	limit int // of held
 	held  int // rows in memory
 	clock int64
@@ -109,7 +110,7 @@ func (w *hours) add(r *row) (fresh bool, err error) {
 		}
 	}
 	switch {
-	case h.buf.rows == groupRows:
+	case h.buf.rows >= w.most:
 		return true, w.flush(h)
 	case w.held > w.limit:
 		return true, w.endOldest()
