@@ -67,7 +67,7 @@ func TestThePipelineFindsTheTestBedsAnomaliesBetterThanPlainMethods(t *testing.T
 }
 
 func TestThePipelineFindsLeaksInASimulatedNetwork(t *testing.T) {
-	f, err := evaluateNetwork(lines{t}, "../pipeline.yaml", t.TempDir(), network.Config{Areas: 5, Days: 28, Seed: 1})
+	f, err := evaluateNetwork(lines{t}, "../pipeline.yaml", t.TempDir(), network.Config{Areas: 4, Days: 22, Seed: 1})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -64,7 +64,7 @@ func TestTelemetryHasWhatTelemetryHas(t *testing.T) {
 }
 
 func TestALeakRaisesTheFlowAndLowersThePressure(t *testing.T) {
-	readings, leaks := Simulate(Config{Areas: 12, Days: 42, Seed: 1, Leaks: true})
+	readings, leaks := Simulate(Config{Areas: 5, Days: 28, Seed: 1, Leaks: true})
 	table, err := Features(readings)
 	if err != nil {
 		t.Fatal(err)
