@@ -279,8 +279,8 @@ func TestDelayedFeaturesSayAsOfWhen(t *testing.T) {
 func labelContract(t *testing.T) *contract.Contract {
 	t.Helper()
 	c, err := contract.Parse("labels", []byte(`{"$schema":"https://json-schema.org/draft/2020-12/schema",
-		"x-freshet":{"key":"tx","time":{"field":"known"}}, "type":"object","required":["tx","known"],
-		"properties":{"tx":{"type":"integer"},"known":{"type":"string"},"fraud":{"type":"integer"},"by":{"type":["string","null"]},"sure":{"type":"boolean"},"loss":{"type":"number"}}}`))
+		"x-freshet":{"id":"label","key":"tx","time":{"field":"known"}}, "type":"object","required":["tx","known"],
+		"properties":{"label":{"type":"string"},"tx":{"type":"integer"},"known":{"type":"string"},"fraud":{"type":"integer"},"by":{"type":["string","null"]},"sure":{"type":"boolean"},"loss":{"type":"number"}}}`))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -318,8 +318,10 @@ func TestTheLastLabelIsJoined(t *testing.T) {
 			t.Errorf("row %s:\n%s", id, d)
 		}
 	}
-	if _, there := got.rows["0"]["label.tx"]; there {
-		t.Error("the label's event id is a column")
+	for _, c := range []string{"label.tx", "label.label", "label.known"} {
+		if _, there := got.rows["0"][c]; there {
+			t.Errorf("%s is a column", c)
+		}
 	}
 }
 

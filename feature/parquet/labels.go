@@ -23,7 +23,7 @@ type Labels struct {
 	Default map[string]any
 }
 
-// columns are the label's fields: those of the contract without the event's id and the label's time.
+// columns are the label's fields: those of the contract without the event's id, and the label's own id and time.
 func (l *Labels) columns() (cs []Column) {
 	if l == nil {
 		return nil
@@ -34,7 +34,7 @@ func (l *Labels) columns() (cs []Column) {
 		timeField = l.Time.Field
 	}
 	for _, f := range l.Contract.Fields() {
-		if f.Path != l.Event && f.Path != timeField {
+		if f.Path != l.Event && f.Path != timeField && f.Path != l.Contract.ID {
 			cs = append(cs, Column{f.Path, f.Kind})
 		}
 	}
