@@ -33,6 +33,9 @@ type State interface {
 // Aggregator computes windows: Windows those that are exact, Sums the others.
 type Aggregator interface {
 	State
+	// Definition describes the windows, names aside: those of equal definitions
+	// can read each other's state.
+	Definition() []byte
 	// Fields returns the row columns that Update wants, LabelFields those of labels, in order.
 	// Where they say Float, Update takes Int and Bool columns as well.
 	Fields() []Field

@@ -114,37 +114,11 @@ type sumsDecoded struct {
 
 // ApplyDelta is State.ApplyDelta.
 func (s *Sums) ApplyDelta(delta []byte) error {
-	r := newReader(delta)
-	d := &s.read
-	r.sumsHeader(deltaRecord)
-	n := r.count()
-	d.refs = resize(d.refs, n)
-	d.keys = r.strings(d.refs, d.keys[:0])
-	if r.err == nil && slices.Contains(d.refs, 0) {
-		r.fail("row without a key")
-	}
-	d.times = resize(d.times, n)
-	if r.err == nil {
-		r.times(d.times)
-	}
-	d.words, d.texts = resize(d.words, len(s.words)), resize(d.texts, len(s.words))
-	for f := range s.words {
-		if r.err != nil {
-			break
-		}
-		d.words[f], d.texts[f] = resize(d.words[f], n), d.texts[f][:0]
-		switch {
-		case f == len(s.fields) || needsMask(s.fields[f].Kind):
-			r.numbers(d.words[f])
-		case s.fields[f].Kind == event.Float:
-			r.floats(d.words[f])
-		default:
-			d.texts[f] = r.strings(d.words[f], d.texts[f])
-		}
-	}
-	if err := r.end(); err != nil {
+	n, err := s.readDelta(delta)
+	if err != nil {
 		return err
 	}
+	d := &s.read
 	s.adopt(d)
 	s.numbers = resize(s.numbers, len(d.keys))
 	for i, key := range d.keys {
@@ -323,4 +297,50 @@ func (s *Sums) appendSketch(dst []byte, at []uint64) []byte {
 		last = codeAt(b, i)
 	}
 	return dst
+}
+
+// readDelta decodes a delta and returns its number of rows.
+func (s *Sums) readDelta(delta []byte) (int, error) {
+	r := newReader(delta)
+	d := &s.read
+	r.sumsHeader(deltaRecord)
+	n := r.count()
+	d.refs = resize(d.refs, n)
+	d.keys = r.strings(d.refs, d.keys[:0])
+	if r.err == nil && slices.Contains(d.refs, 0) {
+		r.fail("row without a key")
+	}
+	d.times = resize(d.times, n)
+	if r.err == nil {
+		r.times(d.times)
+	}
+	d.words, d.texts = resize(d.words, len(s.words)), resize(d.texts, len(s.words))
+	for f := range s.words {
+		if r.err != nil {
+			break
+		}
+		d.words[f], d.texts[f] = resize(d.words[f], n), d.texts[f][:0]
+		switch {
+		case f == len(s.fields) || needsMask(s.fields[f].Kind):
+			r.numbers(d.words[f])
+		case s.fields[f].Kind == event.Float:
+			r.floats(d.words[f])
+		default:
+			d.texts[f] = r.strings(d.words[f], d.texts[f])
+		}
+	}
+	return n, r.end()
+}
+
+// DeltaKeys is Windows.DeltaKeys.
+func (s *Sums) DeltaKeys(delta []byte, dst []string) ([]string, error) {
+	if _, err := s.readDelta(delta); err != nil {
+		return dst, err
+	}
+	for _, key := range s.read.keys {
+		if _, _, ok := s.index.find(unsafe.String(unsafe.SliceData(key), len(key))); !ok {
+			dst = append(dst, string(key))
+		}
+	}
+	return dst, nil
 }

@@ -1,6 +1,7 @@
 package pipeline
 
 import (
+	"bytes"
 	"context"
 	"encoding/binary"
 	"fmt"
@@ -18,51 +19,63 @@ import (
 // the state, and no commit ever carries the whole of it.
 //
 // The record, version 2: version byte, flags byte, the position behind the
-// batch's last event (uvarint), the length of the intake's state (uvarint) and the
-// state, the fingerprint of the definitions (8 bytes),
-// the number of window groups (uvarint), then for each group the length of its
-// change (uvarint) and the change, then for each group the same of its slice.
+// batch's last event (uvarint), the state of the intake (bytes), the fingerprint
+// of the definitions (8 bytes), with flagDefined the definition of each step
+// (bytes, behind their number as uvarint), the number of steps (uvarint), then
+// for each step its change (bytes), its slice (bytes) and states of single keys
+// (bytes: each behind its length). Bytes are a length (uvarint) and so many bytes.
 const (
 	changeVersion  = 2
 	flagCycleBegin = 1 << 0
 	flagCycleEnd   = 1 << 1
+	flagDefined    = 1 << 2
 )
 
 // cycleBytes is how much changelog has to be written before a new cycle begins.
 const cycleBytes = 4 << 20
 
-// changelog keeps one task's window groups on the state topic.
+// changelog keeps one task's keyed state on the state topic.
 type changelog struct {
 	topic       string
 	partition   int
 	intake      intake
 	groups      []stateStep
 	fingerprint uint64
+	// reading is what records are applied to while the state is restored.
+	reading reading
+	// mayLose: steps for which the state cannot be kept may begin empty.
+	mayLose bool
 
 	cycle      int64 // bytes of changelog before a new cycle begins
 	next       int64 // position of the next record
 	at         int64 // the source position of the record applied last
 	cycleAt    int64 // where the running cycle began; -1 without
 	sinceCycle int64 // bytes written since the last cycle began
-	group      int   // the group whose keys the cycle is at
+	group      int   // the step whose keys the cycle is at
+	inMemory   bool  // that step's keys in memory are through
+	defined    bool  // the definitions stand on the topic
 	slices     [][]byte
 	inputs     []byte
 }
 
 func newChangelog(topic string, partition int, in intake, groups []stateStep, cycle int64) *changelog {
-	h := fnv.New64a()
-	for _, g := range groups {
-		h.Write(binary.BigEndian.AppendUint64(nil, g.keyed().Fingerprint()))
-	}
 	return &changelog{
-		topic: topic, partition: partition, intake: in, groups: groups, fingerprint: h.Sum64(),
+		topic: topic, partition: partition, intake: in, groups: groups, fingerprint: fingerprint(groups),
 		cycleAt: -1, cycle: cycle, slices: make([][]byte, len(groups)),
 	}
 }
 
+func fingerprint(groups []stateStep) uint64 {
+	h := fnv.New64a()
+	for _, g := range groups {
+		h.Write(binary.BigEndian.AppendUint64(nil, g.keyed().Fingerprint()))
+	}
+	return h.Sum64()
+}
+
 // record writes the frame's changelog record behind the windows' updates; next
 // is the source position behind the frame.
-func (c *changelog) record(f *frame, next int64) {
+func (c *changelog) record(f *frame, next int64) error {
 	size := 0
 	for i, g := range c.groups {
 		size += len(g.change())
@@ -70,54 +83,104 @@ func (c *changelog) record(f *frame, next int64) {
 	}
 	var flags byte
 	f.trim = 0
-	if c.cycleAt < 0 && c.sinceCycle >= c.cycle {
+	if c.cycleAt < 0 && (c.sinceCycle >= c.cycle || !c.defined && c.next > 0) {
 		flags |= flagCycleBegin
 		c.cycleAt, c.sinceCycle, c.group = c.next, 0, 0
-		if len(c.groups) > 0 {
-			c.groups[0].keyed().BeginSnapshot()
+		c.beginStep()
+		for _, g := range c.groups {
+			if p := g.pages(); p != nil {
+				p.begin()
+			}
 		}
 	}
-	if c.cycleAt >= 0 && c.slice(max(size, 512)) {
+	done, err := c.slice(max(size, 512))
+	if err != nil {
+		return err
+	}
+	if c.cycleAt >= 0 && done {
 		flags |= flagCycleEnd
 		f.trim = c.cycleAt
 		c.cycleAt = -1
+	}
+	if flags&flagCycleBegin != 0 || !c.defined {
+		flags |= flagDefined
+		c.defined = true
 	}
 	b := f.change[:0]
 	b = append(b, changeVersion, flags)
 	b = binary.AppendUvarint(b, uint64(next))
 	c.inputs = c.intake.appendState(c.inputs[:0])
-	b = binary.AppendUvarint(b, uint64(len(c.inputs)))
-	b = append(b, c.inputs...)
+	b = appendBytes(b, c.inputs)
 	b = binary.BigEndian.AppendUint64(b, c.fingerprint)
-	b = binary.AppendUvarint(b, uint64(len(c.groups)))
-	for _, g := range c.groups {
-		b = binary.AppendUvarint(b, uint64(len(g.change())))
-		b = append(b, g.change()...)
+	if flags&flagDefined != 0 {
+		b = binary.AppendUvarint(b, uint64(len(c.groups)))
+		for _, g := range c.groups {
+			b = appendBytes(b, g.definition())
+		}
 	}
-	for _, s := range c.slices {
-		b = binary.AppendUvarint(b, uint64(len(s)))
-		b = append(b, s...)
+	b = binary.AppendUvarint(b, uint64(len(c.groups)))
+	for i, g := range c.groups {
+		b = appendBytes(b, g.change())
+		b = appendBytes(b, c.slices[i])
+		var pages []byte
+		if p := g.pages(); p != nil {
+			pages = p.pages
+		}
+		b = appendBytes(b, pages)
 	}
 	f.change, f.changeAt = b, c.next
 	c.sinceCycle += int64(len(b))
 	c.next++
+	return nil
+}
+
+func appendBytes(b, v []byte) []byte {
+	return append(binary.AppendUvarint(b, uint64(len(v))), v...)
+}
+
+// beginStep starts the cycle's way through the keys of the step that it is at.
+func (c *changelog) beginStep() {
+	c.inMemory = false
+	if c.group < len(c.groups) {
+		c.groups[c.group].keyed().BeginSnapshot()
+	}
 }
 
 // slice takes the next keys of the running cycle, about budget bytes of them,
-// and reports whether the cycle is through.
-func (c *changelog) slice(budget int) bool {
-	for c.group < len(c.groups) {
-		done := false
-		c.slices[c.group], done = c.groups[c.group].keyed().AppendSnapshot(c.slices[c.group], budget)
-		if !done {
-			return false
+// and reports whether the cycle is through. Steps whose keys lie in a store
+// write what they brought in, whether the cycle is at them or not.
+func (c *changelog) slice(budget int) (done bool, err error) {
+	paged := -1 // the step whose pages were written already
+	for c.cycleAt >= 0 && c.group < len(c.groups) {
+		g := c.groups[c.group]
+		if !c.inMemory {
+			c.slices[c.group], c.inMemory = g.keyed().AppendSnapshot(c.slices[c.group], budget)
+			budget -= len(c.slices[c.group])
+			if !c.inMemory {
+				break
+			}
 		}
-		budget -= len(c.slices[c.group])
-		if c.group++; c.group < len(c.groups) {
-			c.groups[c.group].keyed().BeginSnapshot()
+		if p := g.pages(); p != nil {
+			through, err := p.page(true, budget)
+			if err != nil {
+				return false, err
+			}
+			paged = c.group
+			if budget -= len(p.pages); !through {
+				break
+			}
+		}
+		c.group++
+		c.beginStep()
+	}
+	for i, g := range c.groups {
+		if p := g.pages(); p != nil && i > paged {
+			if _, err := p.page(false, 0); err != nil {
+				return false, err
+			}
 		}
 	}
-	return true
+	return c.group == len(c.groups), nil
 }
 
 // restore reads the state topic from begin to end and leaves the state as it was
@@ -155,6 +218,9 @@ func (c *changelog) restore(ctx context.Context, b *broker.Broker, start, begin,
 	if !based && records == 0 {
 		return 0, nil
 	}
+	if err := c.reading.finish(c); err != nil {
+		return records, err
+	}
 	if err := c.intake.restore(c.inputs); err != nil {
 		return records, err
 	}
@@ -178,37 +244,33 @@ func (c *changelog) applyBytes(b []byte, first bool) error {
 	d := cursor{b: b[2:]}
 	next := d.uvarint()
 	inputs := d.bytes()
-	fingerprint := d.fixed64()
+	print := d.fixed64()
+	var definitions [][]byte
+	if flags&flagDefined != 0 {
+		for range d.uvarint() {
+			if d.bad {
+				break
+			}
+			definitions = append(definitions, bytes.Clone(d.bytes()))
+		}
+	}
 	groups := d.uvarint()
 	if d.bad {
 		return errkind.New(errkind.Corrupt, "the record is cut short")
 	}
-	if fingerprint != c.fingerprint || groups != uint64(len(c.groups)) {
-		return errkind.Errorf(errkind.Config,
-			"the state was written by another definition of the pipeline's windows: put the old definition back, give the pipeline another name, or delete the topic %s to begin with empty windows", c.topic)
+	if err := c.reading.turn(c, print, definitions); err != nil {
+		return err
 	}
-	for _, g := range c.groups {
-		part := d.bytes()
+	if groups != uint64(len(c.reading.steps)) {
+		return errkind.Errorf(errkind.Corrupt, "the record has %d steps, and its definitions %d", groups, len(c.reading.steps))
+	}
+	for _, g := range c.reading.steps[:groups] {
+		change, slice, pages := d.bytes(), d.bytes(), d.bytes()
 		if d.bad {
 			return errkind.New(errkind.Corrupt, "the record is cut short")
 		}
-		if len(part) == 0 {
-			continue
-		}
-		if err := g.keyed().ApplyDelta(part); err != nil {
-			return fmt.Errorf("apply a change: %w", err)
-		}
-	}
-	for _, g := range c.groups {
-		part := d.bytes()
-		if d.bad {
-			return errkind.New(errkind.Corrupt, "the record is cut short")
-		}
-		if len(part) == 0 {
-			continue
-		}
-		if err := g.keyed().ApplySnapshot(part); err != nil {
-			return fmt.Errorf("apply a slice of the state: %w", err)
+		if err := g.apply(change, slice, pages); err != nil {
+			return err
 		}
 	}
 	c.at = int64(next)

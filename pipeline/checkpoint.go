@@ -87,6 +87,7 @@ func (c *checkpoint) restore(ctx context.Context, log *changelog, begin, end int
 func (c *checkpoint) start(ctx context.Context, every time.Duration) {
 	ctx = context.WithoutCancel(ctx) // a flush under way has its own deadline
 	c.done = make(chan struct{})
+	c.note(time.Now())
 	go func() {
 		defer close(c.done)
 		tick := time.NewTicker(every)
@@ -113,11 +114,12 @@ func (c *checkpoint) start(ctx context.Context, every time.Duration) {
 func (c *checkpoint) flush(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, checkpointTimeout)
 	defer cancel()
+	began := time.Now()
 	if err := c.archive.Flush(ctx); err != nil {
 		return err
 	}
+	c.note(began)
 	s := c.archive.Stats()
-	c.t.p.counters.checkpoint([2]int{c.t.stage.index, c.t.claim.Partition()}, s.Bytes, s.FlushedAt)
 	if s.Next > c.trimmed {
 		if err := c.t.p.broker.Trim(ctx, c.t.changelog.topic, c.t.claim.Partition(), s.Next); err != nil {
 			return fmt.Errorf("trim the state topic: %w", err)
@@ -125,6 +127,11 @@ func (c *checkpoint) flush(ctx context.Context) error {
 		c.trimmed = s.Next
 	}
 	return nil
+}
+
+// note counts the size of the checkpoint, which holds everything up to a time.
+func (c *checkpoint) note(upTo time.Time) {
+	c.t.p.counters.checkpoint([2]int{c.t.stage.index, c.t.claim.Partition()}, c.archive.Stats().Bytes, upTo)
 }
 
 // append takes in a record that was committed.

@@ -2,7 +2,10 @@ package pipeline
 
 import (
 	"context"
+	"fmt"
 	"slices"
+	"strings"
+	"time"
 
 	"github.com/freshet-io/freshet/broker"
 	"github.com/freshet-io/freshet/contract"
@@ -120,6 +123,16 @@ type stateStep interface {
 	keyed() feature.State
 	// change is the change record of the frame at hand; empty for none.
 	change() []byte
+	// definition describes the state for later programs; two alike can read each other's.
+	definition() []byte
+	// fresh makes the same state, empty.
+	fresh() (feature.State, error)
+	// reset makes the step's own state empty.
+	reset() error
+	// pages is what keeps keys in a store; nil without.
+	pages() *pager
+	// name tells users which step it is.
+	name() string
 }
 
 // newFrame makes a frame with room for the plan's columns.
@@ -168,6 +181,7 @@ type windowsStep struct {
 	batch   feature.Batch
 	out     []*event.Column
 	delta   []byte
+	pager   *pager // nil where all keys stay in memory
 }
 
 func newWindowsStep(p *Plan, g *windowsPlan) (*windowsStep, error) {
@@ -186,6 +200,34 @@ func newWindowsStep(p *Plan, g *windowsPlan) (*windowsStep, error) {
 
 func (s *windowsStep) keyed() feature.State { return s.windows }
 func (s *windowsStep) change() []byte       { return s.delta }
+func (s *windowsStep) pages() *pager        { return s.pager }
+func (s *windowsStep) definition() []byte   { return s.windows.Definition() }
+func (s *windowsStep) fresh() (feature.State, error) {
+	return feature.New(s.plan.config)
+}
+
+func (s *windowsStep) reset() (err error) {
+	if s.windows, err = feature.New(s.plan.config); err != nil || s.pager == nil {
+		return err
+	}
+	old := s.pager
+	if err := old.clear(); err != nil {
+		return err
+	}
+	s.pager = newPager(s.windows.(pagedState), old.space, old.budget, time.Duration(old.life))
+	return nil
+}
+
+func (s *windowsStep) name() string {
+	names := make([]string, len(s.plan.config.Windows))
+	for i := range names {
+		names[i] = s.plan.config.Windows[i].Name
+	}
+	if len(names) > 3 {
+		return fmt.Sprintf("%s, %s and %d more windows", names[0], names[1], len(names)-2)
+	}
+	return strings.Join(names, ", ")
+}
 
 func (s *windowsStep) run(_ context.Context, f *frame) (int, error) {
 	b := &s.batch
@@ -201,6 +243,11 @@ func (s *windowsStep) run(_ context.Context, f *frame) (int, error) {
 	}
 	for i, c := range s.plan.out {
 		s.out[i] = f.columns[c]
+	}
+	if s.pager != nil {
+		if err := s.pager.prepare(b); err != nil {
+			return 0, err
+		}
 	}
 	s.delta = s.windows.Update(b, s.out, s.delta[:0])
 	for i, d := range s.plan.defaults {

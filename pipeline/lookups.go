@@ -25,6 +25,7 @@ type rowSource interface {
 type lookupStep struct {
 	plan      *lookupPlan
 	source    rowSource
+	counters  *tableCounters
 	partition int
 	out       []*event.Column
 	keys      []string
@@ -34,7 +35,7 @@ type lookupStep struct {
 }
 
 func (t *task) newLookupStep(l *lookupPlan) *lookupStep {
-	return &lookupStep{plan: l, source: t.p.tables[l], partition: t.claim.Partition(), out: make([]*event.Column, len(l.out))}
+	return &lookupStep{plan: l, source: t.p.tables[l], counters: t.p.counters.table(l.spec.Name), partition: t.claim.Partition(), out: make([]*event.Column, len(l.out))}
 }
 
 // run fills the fields, says which rows were there, and how old they are.
@@ -72,6 +73,7 @@ func (s *lookupStep) run(ctx context.Context, f *frame) (missing int, err error)
 		}
 	}
 	s.times(f, n)
+	s.count(n)
 	return missing, nil
 }
 
@@ -220,6 +222,7 @@ func (p *Pipeline) openTables(ctx context.Context) error {
 				return err
 			}
 			p.tables[l] = t
+			p.counters.table(l.spec.Name).serve(t)
 			p.closers = append(p.closers, t.Close)
 		}
 	}

@@ -183,6 +183,7 @@ func (m *mergeIntake) next(ctx context.Context, f *frame) error {
 			m.fill(f) // only the position has moved
 			return nil
 		}
+		m.t.p.progress.hold(m.t.stage.index, m.t.claim.Partition(), m.rows())
 		var wait <-chan time.Time
 		switch {
 		case blocked != nil:
@@ -220,6 +221,14 @@ func (m *merge) holderOfNext() *lane {
 		return m.holder(l.head())
 	}
 	return nil
+}
+
+// rows is how many events were read and wait for their turn.
+func (m *mergeIntake) rows() (n int) {
+	for _, l := range m.events {
+		n += l.rows()
+	}
+	return n
 }
 
 // drain takes in what has arrived.
@@ -576,6 +585,7 @@ func (m *mergeIntake) fill(f *frame) {
 		}
 	}
 	f.watermark = m.newest
+	m.t.p.progress.hold(m.t.stage.index, m.t.claim.Partition(), m.rows())
 }
 
 // The state of a merge, behind the source's: the newest time given out; of the

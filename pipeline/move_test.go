@@ -38,7 +38,7 @@ func (m *moving) pipeline() *pipeline.Pipeline {
 	if faults != nil {
 		m.t.Fatal(pipeline.Error(faults))
 	}
-	p, err := pipeline.New(plan, builtin.PipelineDeps(m.b, slog.New(slog.NewTextHandler(m.t.Output(), nil))))
+	p, err := pipeline.New(plan, builtin.PipelineDeps(m.b, slog.New(slog.NewTextHandler(m.t.Output(), nil)), m.t.TempDir()))
 	if err != nil {
 		m.t.Fatal(err)
 	}

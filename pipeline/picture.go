@@ -43,7 +43,11 @@ func (p *Plan) Picture() string {
 	if n := len(p.stages) - 1; n > 0 {
 		first, last := p.stages[0].by, p.stages[n].by
 		d.paragraph(fmt.Sprintf("What stands in one task is fused: it is done in one pass. An event is written to %s on its way.", plural(n, "internal topic")))
-		d.paragraph(fmt.Sprintf("Results keep the order of each %s; those of one %s may overtake each other.", last, first))
+		order := fmt.Sprintf("Results keep the order of each %s", last)
+		if first != last {
+			order += fmt.Sprintf("; those of one %s may overtake each other", first)
+		}
+		d.paragraph(order + ".")
 	}
 	return d.b.String()
 }

@@ -32,6 +32,8 @@ type Deps struct {
 	OpenLookup LookupOpener
 	// OpenObjects opens the store of checkpoints; nil where the plan names none.
 	OpenObjects ObjectsOpener
+	// OpenStore opens the local store of state; nil where the plan keeps it in memory.
+	OpenStore StoreOpener
 }
 
 // Pipeline is a plan at work. Run may be called once.
@@ -50,6 +52,9 @@ type Pipeline struct {
 	openLookup      LookupOpener
 	tables          map[*lookupPlan]rowSource
 	openObjects     ObjectsOpener
+	openStore       StoreOpener
+	store           *state.Store // of keys that do not fit into memory; nil without
+	mayLose         bool
 	objects         state.Objects  // of checkpoints; nil where they go to the broker
 	closers         []func() error // of tables and stores
 	// frameEvents is fetchMax and cycle is cycleBytes, smaller in tests.
@@ -68,7 +73,7 @@ func New(plan *Plan, d Deps) (*Pipeline, error) {
 	if !caps.Transactions || !caps.Admin {
 		return nil, errkind.New(errkind.Unsupported, "pipelines need a broker with transactions: use the journal")
 	}
-	p := &Pipeline{plan: plan, broker: d.Broker, log: d.Logger, topics: plan.Spec.topics(), began: time.Now(), frameEvents: fetchMax, cycle: cycleBytes, openLookup: d.OpenLookup, openObjects: d.OpenObjects}
+	p := &Pipeline{plan: plan, broker: d.Broker, log: d.Logger, topics: plan.Spec.topics(), began: time.Now(), frameEvents: fetchMax, cycle: cycleBytes, openLookup: d.OpenLookup, openObjects: d.OpenObjects, openStore: d.OpenStore}
 	if plan.series != nil {
 		p.frameEvents = seriesFetch
 	}
@@ -76,7 +81,8 @@ func New(plan *Plan, d Deps) (*Pipeline, error) {
 		p.log = slog.New(slog.DiscardHandler)
 	}
 	p.counters.reasons = map[string]uint64{}
-	p.counters.keys, p.counters.bytes = map[[2]int]int64{}, map[[2]int]int64{}
+	p.counters.states, p.counters.checkpoints = map[[2]int]stateSize{}, map[[2]int]checkpointed{}
+	p.counters.tables = tableCountersOf(plan)
 	p.counters.routes = make([]atomic.Uint64, len(plan.routes))
 	if plan.infer != nil {
 		cfg := inference.Config{MaxBatch: plan.infer.spec.MaxBatch}
@@ -104,6 +110,9 @@ func (p *Pipeline) Close() (err error) {
 type RunOptions struct {
 	// UntilIdle ends the run when every event on the source topic is processed and committed.
 	UntilIdle bool
+	// NewWindowsEmpty lets windows begin empty for which the state of an earlier
+	// definition of the pipeline cannot be kept.
+	NewWindowsEmpty bool
 }
 
 // Ready reports whether the pipeline has joined its source and takes events.
@@ -128,6 +137,10 @@ func (p *Pipeline) Run(ctx context.Context, o RunOptions) (err error) {
 	if err := p.openCheckpoints(ctx); err != nil {
 		return err
 	}
+	if err := p.openSpill(); err != nil {
+		return err
+	}
+	p.mayLose = o.NewWindowsEmpty
 	var consumers []broker.Consumer
 	defer func() {
 		for _, c := range consumers {
@@ -192,6 +205,22 @@ func (p *Pipeline) openCheckpoints(ctx context.Context) (err error) {
 		return fmt.Errorf("state.checkpoints: %w", err)
 	}
 	p.closers = append(p.closers, p.objects.Close)
+	return nil
+}
+
+// openSpill opens the local store, where the plan wants one.
+func (p *Pipeline) openSpill() (err error) {
+	kind := p.plan.Spec.State.Store
+	if kind == "" || kind == "memory" {
+		return nil
+	}
+	if p.openStore == nil {
+		return errkind.Errorf(errkind.Unsupported, "state.store: this program cannot open %q", kind)
+	}
+	if p.store, err = p.openStore(kind, p.plan.Spec.Name); err != nil {
+		return fmt.Errorf("state.store: %w", err)
+	}
+	p.closers = append(p.closers, p.store.Close)
 	return nil
 }
 
@@ -348,10 +377,4 @@ func (p *Pipeline) awaitIdle(ctx context.Context) error {
 			return nil
 		}
 	}
-}
-
-// Lag is how far the pipeline is behind its source.
-func (p *Pipeline) Lag(ctx context.Context) (broker.Lag, error) {
-	total, _, err := p.broker.Lag(ctx, p.plan.Spec.Source.Topic, p.plan.Spec.Group())
-	return total, err
 }

@@ -127,15 +127,15 @@ func (p *planner) stageOf(by string, from int) int {
 		}
 	}
 	n := len(p.plan.stages)
-	name := p.spec.Name + "-by-" + topicPart(by)
+	name := p.spec.Name + shuffleInfix + topicPart(by)
 	for i := 2; slices.ContainsFunc(p.plan.stages, func(s *stagePlan) bool { return s.topic == name }); i++ {
-		name = fmt.Sprintf("%s-by-%s-%d", p.spec.Name, topicPart(by), i)
+		name = fmt.Sprintf("%s%s%s-%d", p.spec.Name, shuffleInfix, topicPart(by), i)
 	}
 	key := -1
 	if by != p.key {
 		key = slices.IndexFunc(p.plan.columns, func(c columnDef) bool { return c.name == by })
 	}
-	p.plan.stages = append(p.plan.stages, &stagePlan{index: n, by: by, key: key, topic: name, state: name + "-state"})
+	p.plan.stages = append(p.plan.stages, &stagePlan{index: n, by: by, key: key, topic: name, state: name + stateSuffix})
 	return n
 }
 
@@ -150,49 +150,69 @@ func topicPart(field string) string {
 	return string(b)
 }
 
-// group joins the windows of a stage that can share state and one pass over the rows.
+// group orders the steps of a stage so that as many windows as possible share
+// state and one pass over the rows: by turns come all steps that can be computed
+// without a window, and all windows that can be.
 func (p *planner) group(st *stagePlan, steps []planStep) (out []planStep) {
-	open := map[string]*windowsPlan{}
-	made := map[int]int{} // columns made in this stage, by the place of their step
-	place := map[*windowsPlan]int{}
+	waiting := map[int]bool{} // columns that are not made yet
 	for _, s := range steps {
-		w, ok := s.(*windowPlan)
-		if !ok {
-			for _, c := range s.writes() {
-				made[c] = len(out)
-			}
-			out = append(out, s)
-			continue
+		for _, c := range s.writes() {
+			waiting[c] = true
 		}
-		g := open[w.class()]
-		if g != nil && w.field >= 0 {
-			if at, here := made[w.field]; here && at >= place[g] {
-				g = nil
-			}
+	}
+	ready := func(s planStep) bool {
+		return !slices.ContainsFunc(s.reads(), func(c int) bool { return waiting[c] })
+	}
+	made := func(s planStep) {
+		for _, c := range s.writes() {
+			delete(waiting, c)
 		}
-		if g == nil {
-			g = &windowsPlan{config: feature.Config{Retain: p.spec.Source.timeRule(p.plan.Contract).Lateness}}
-			open[w.class()] = g
-			place[g] = len(out)
-			out = append(out, g)
-		}
-		if w.window.Label || w.byKey {
-			g.config.Labels = feature.ByEvent
-			if w.byKey {
-				g.config.Labels = feature.ByKey
-			}
-			g.config.Unlabelled = append(g.config.Unlabelled, w.unlabelled)
-			if w.window.Label && !slices.Contains(st.labels, w.window.Field) {
-				st.labels = append(st.labels, w.window.Field)
+	}
+	for len(steps) > 0 {
+		var rest []planStep
+		var windows []*windowPlan
+		for _, s := range steps { // a step reads only what stands before it
+			if w, ok := s.(*windowPlan); ok && ready(s) {
+				windows = append(windows, w)
+			} else if !ok && ready(s) {
+				out = append(out, s)
+				made(s)
+			} else {
+				rest = append(rest, s)
 			}
 		}
-		g.config.Windows = append(g.config.Windows, w.window)
-		g.out = append(g.out, w.out)
-		g.defaults = append(g.defaults, w.def)
-		g.fields = append(g.fields, w.field)
-		made[w.out] = place[g]
+		groups := map[string]*windowsPlan{}
+		for _, w := range windows {
+			g := groups[w.class()]
+			if g == nil {
+				g = &windowsPlan{config: feature.Config{Retain: p.spec.Source.timeRule(p.plan.Contract).Lateness}}
+				groups[w.class()] = g
+				out = append(out, g)
+			}
+			g.join(st, w)
+			made(w)
+		}
+		steps = rest
 	}
 	return out
+}
+
+// join adds a window to the group.
+func (g *windowsPlan) join(st *stagePlan, w *windowPlan) {
+	if w.window.Label || w.byKey {
+		g.config.Labels = feature.ByEvent
+		if w.byKey {
+			g.config.Labels = feature.ByKey
+		}
+		g.config.Unlabelled = append(g.config.Unlabelled, w.unlabelled)
+		if w.window.Label && !slices.Contains(st.labels, w.window.Field) {
+			st.labels = append(st.labels, w.window.Field)
+		}
+	}
+	g.config.Windows = append(g.config.Windows, w.window)
+	g.out = append(g.out, w.out)
+	g.defaults = append(g.defaults, w.def)
+	g.fields = append(g.fields, w.field)
 }
 
 // usesLabels reports whether a stage reads the labels.

@@ -313,7 +313,7 @@ func TestARestartContinuesWithTheStateAtTheCommittedPosition(t *testing.T) {
 	}
 }
 
-func TestStateOfAnotherDefinitionIsRefused(t *testing.T) {
+func TestStateThatCannotBeKeptIsRefused(t *testing.T) {
 	s := newSetup(t, payments)
 	s.send(payment(1, "ann", 1, 0, ""), payment(2, "bob", 1, 0, ""))
 	s.mustRun()
@@ -323,12 +323,12 @@ func TestStateOfAnotherDefinitionIsRefused(t *testing.T) {
 	}
 	here, _ := filepath.Abs("testdata")
 	s.file = filepath.Join(t.TempDir(), "pipeline.yaml")
-	changed := strings.ReplaceAll(strings.Replace(string(text), "over: 24h", "over: 25h", 1), "../", here+"/")
+	changed := strings.ReplaceAll(strings.Replace(string(text), "over: 7d", "over: 9d", 1), "../", here+"/")
 	if err := os.WriteFile(s.file, []byte(changed), 0o644); err != nil {
 		t.Fatal(err)
 	}
 	s.send(payment(3, "ann", 1, time.Minute, ""), payment(4, "bob", 1, time.Minute, ""))
-	if _, err := s.run(); err == nil || !strings.Contains(err.Error(), "another definition") || !strings.Contains(err.Error(), "payments-state") {
+	if _, err := s.run(); err == nil || !strings.Contains(err.Error(), "grew from 168h to 216h") || !strings.Contains(err.Error(), "--new-windows-empty") {
 		t.Fatalf("run says %v", err)
 	}
 	if err := s.b.DeleteTopic(t.Context(), "payments-state"); err != nil {

@@ -1,6 +1,7 @@
 package pipeline
 
 import (
+	"fmt"
 	"math"
 	"time"
 
@@ -11,6 +12,7 @@ import (
 type seriesStep struct {
 	plan      *seriesPlan
 	resampler *feature.Resampler
+	config    feature.ResampleConfig
 	batch     feature.Batch
 	delta     []byte
 	filled    int // rows of the frame that no reading stands behind
@@ -29,11 +31,24 @@ func newSeriesStep(p *Plan) (*seriesStep, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &seriesStep{plan: p.series, resampler: r}, nil
+	return &seriesStep{plan: p.series, resampler: r, config: c}, nil
 }
 
 func (s *seriesStep) keyed() feature.State { return s.resampler }
 func (s *seriesStep) change() []byte       { return s.delta }
+func (s *seriesStep) pages() *pager        { return nil }
+func (s *seriesStep) name() string         { return "resample" }
+
+func (s *seriesStep) definition() []byte {
+	return fmt.Appendf(nil, "series %016x", s.resampler.Fingerprint())
+}
+
+func (s *seriesStep) reset() (err error) {
+	s.resampler, err = feature.NewResampler(s.config)
+	return err
+}
+
+func (s *seriesStep) fresh() (feature.State, error) { return feature.NewResampler(s.config) }
 
 // run replaces the frame's rows.
 func (s *seriesStep) run(f *frame) {

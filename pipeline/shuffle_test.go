@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"strconv"
 	"testing"
 	"time"
 
@@ -13,6 +14,8 @@ import (
 	"github.com/freshet-io/freshet/broker/journal"
 	"github.com/freshet-io/freshet/event"
 	"github.com/freshet-io/freshet/pipeline"
+	"github.com/freshet-io/freshet/state"
+	"github.com/freshet-io/freshet/state/memory"
 )
 
 const chain = "testdata/shuffle/chain.yaml"
@@ -218,3 +221,8 @@ func TestRunsThatEndAnywhereGoOnWithTheSameFeatures(t *testing.T) {
 		t.Errorf("(-want +got)\n%s", shortened(diff))
 	}
 }
+
+func itoa(i int) string { return strconv.Itoa(i) }
+
+// openMap opens a store that is a map in memory.
+func openMap(string, string) (*state.Store, error) { return state.New(memory.Open(), state.Config{}) }

@@ -305,7 +305,14 @@ func (s *Route) place() Pos    { return s.pos }
 func (s *Spec) Group() string { return s.Name }
 
 // DeadLetters is the topic of the events that could not be processed.
-func (s *Spec) DeadLetters() string { return s.Name + "-dead-letters" }
+func (s *Spec) DeadLetters() string { return s.Name + deadLetterSuffix }
 
 // StateTopic is the internal topic that carries the changes of the keyed state.
-func (s *Spec) StateTopic() string { return s.Name + "-state" }
+func (s *Spec) StateTopic() string { return s.Name + stateSuffix }
+
+// What stands behind a pipeline's name in those of its own topics.
+const (
+	deadLetterSuffix = "-dead-letters"
+	stateSuffix      = "-state"
+	shuffleInfix     = "-by-" // and the field
+)

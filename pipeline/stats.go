@@ -25,13 +25,20 @@ type counters struct {
 	lookupSeconds histogram.Histogram
 	batchRows     histogram.Histogram
 	routes        []atomic.Uint64 // by route case
+	tables        []*tableCounters
 
 	mu      sync.Mutex
 	reasons map[string]uint64
-	keys    map[[2]int]int64 // by stage and partition
-	bytes   map[[2]int]int64
-	// checkpoints are what was written last, by stage and partition.
+	// Of the tasks that run, by stage and partition.
+	states      map[[2]int]stateSize
 	checkpoints map[[2]int]checkpointed
+}
+
+type stateSize struct{ keys, bytes int64 }
+
+type checkpointed struct {
+	bytes int64
+	upTo  time.Time
 }
 
 func (c *counters) dead(ls []letter) {
@@ -48,22 +55,22 @@ func (c *counters) dead(ls []letter) {
 func (c *counters) state(task [2]int, keys, bytes int64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.keys[task], c.bytes[task] = keys, bytes
+	c.states[task] = stateSize{keys, bytes}
 }
 
-// checkpoint notes that a task's checkpoint holds bytes, and when it was written.
-func (c *counters) checkpoint(task [2]int, bytes int64, at time.Time) {
+// checkpoint notes that a task's checkpoint has a size and holds what was committed up to a time.
+func (c *counters) checkpoint(task [2]int, bytes int64, upTo time.Time) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.checkpoints == nil {
-		c.checkpoints = map[[2]int]checkpointed{}
-	}
-	c.checkpoints[task] = checkpointed{bytes, at}
+	c.checkpoints[task] = checkpointed{bytes, upTo}
 }
 
-type checkpointed struct {
-	bytes int64
-	at    time.Time
+// forget takes out what a task that ends has.
+func (c *counters) forget(task [2]int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	delete(c.states, task)
+	delete(c.checkpoints, task)
 }
 
 // Stats is what a pipeline did since it began to run.
@@ -79,8 +86,10 @@ type Stats struct {
 	Failures, Fallbacks uint64
 	// ExpressionFaults counts values that an expression could not compute, LookupMisses keys that a table did not have.
 	ExpressionFaults, LookupMisses uint64
-	// Late counts events that came later than allowed, whatever became of them.
-	Late uint64
+	// Late counts events that came later than allowed, whatever became of them:
+	// LatePolicy says what.
+	Late       uint64
+	LatePolicy LatePolicy
 	// Filled counts the rows of a series that no reading stands behind.
 	Filled uint64
 	// Routes counts predictions by route.
@@ -101,21 +110,28 @@ type Stats struct {
 	Instances   int
 	// Running is the time since the pipeline was made.
 	Running time.Duration
-	// StateKeys and StateBytes are the keyed state's size, and States that of
-	// each stage's, by the key that it goes by.
-	StateKeys, StateBytes int64
-	States                []StageState
-	// CheckpointBytes is what lies in the store of checkpoints, and CheckpointAt
-	// when the oldest of the tasks' checkpoints was written; zero without.
+	// Stages are the parts of the pipeline between two changes of key, the one
+	// that reads the source first.
+	Stages []StageStats
+	// Tables are those that are looked up in.
+	Tables []TableStats
+	// CheckpointBytes is what lies in the store of checkpoints; all that was
+	// committed before CheckpointAt is there. Zero without a store.
 	CheckpointBytes int64
 	CheckpointAt    time.Time
 }
 
-// StageState is the size of a stage's keyed state.
-type StageState struct {
-	// Stage is the key that it goes by.
-	Stage       string
+// StageStats is where the tasks of one stage are that run in this process.
+type StageStats struct {
+	// Topic is what the stage reads, and By the field that its windows go by.
+	Topic, By string
+	// Keys and Bytes are the size of its keyed state; windows that cannot share
+	// state count their keys each.
 	Keys, Bytes int64
+	// Held counts the events that were read and wait for their turn in the order of time.
+	Held int64
+	// Watermarks are the event times that it has reached, by partition, in Unix nanoseconds.
+	Watermarks map[int]int64
 }
 
 // Stats returns the pipeline's counters.
@@ -126,7 +142,7 @@ func (p *Pipeline) Stats() Stats {
 		Consumed: c.consumed.Load(), Predictions: c.predictions.Load(),
 		Failures: c.failures.Load(), Fallbacks: c.fallbacks.Load(),
 		ExpressionFaults: c.exprFaults.Load(), LookupMisses: c.lookupMisses.Load(),
-		Late: c.late.Load(), Filled: c.filled.Load(),
+		Late: c.late.Load(), LatePolicy: p.plan.Spec.Source.Late, Filled: c.filled.Load(),
 		Freshness: c.freshness.Snapshot(), SinceArrival: c.sinceArrival.Snapshot(),
 		FeatureLookup: c.lookupSeconds.Snapshot(), BatchRows: c.batchRows.Snapshot(),
 		Routes: map[string]uint64{}, Flushes: map[string]uint64{},
@@ -144,25 +160,25 @@ func (p *Pipeline) Stats() Stats {
 			s.Flushes[r.String()] = ms.Flushes[i].Load()
 		}
 	}
+	for _, t := range c.tables {
+		s.Tables = append(s.Tables, t.stats())
+	}
+	for i, st := range p.plan.stages {
+		z := StageStats{Topic: st.topic, By: st.by}
+		z.Watermarks, z.Held = p.progress.of(i)
+		s.Stages = append(s.Stages, z)
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	s.DeadLetters = maps.Clone(c.reasons)
-	for i, st := range p.plan.stages {
-		z := StageState{Stage: st.by}
-		for task := range c.keys {
-			if task[0] == i {
-				z.Keys += c.keys[task]
-				z.Bytes += c.bytes[task]
-			}
-		}
-		s.States = append(s.States, z)
-		s.StateKeys += z.Keys
-		s.StateBytes += z.Bytes
+	for task, z := range c.states {
+		s.Stages[task[0]].Keys += z.keys
+		s.Stages[task[0]].Bytes += z.bytes
 	}
 	for _, c := range c.checkpoints {
 		s.CheckpointBytes += c.bytes
-		if s.CheckpointAt.IsZero() || c.at.Before(s.CheckpointAt) {
-			s.CheckpointAt = c.at
+		if s.CheckpointAt.IsZero() || c.upTo.Before(s.CheckpointAt) {
+			s.CheckpointAt = c.upTo
 		}
 	}
 	return s

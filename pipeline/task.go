@@ -84,6 +84,7 @@ func (p *Pipeline) newTask(st *stagePlan, claim broker.Claim) (*task, error) {
 	}
 	if p.keepsState(st) {
 		t.changelog = newChangelog(st.state, claim.Partition(), t.intake, t.groups, p.cycle)
+		t.changelog.mayLose = p.mayLose
 	}
 	limit := p.broker.Capabilities().MaxRecordBytes
 	if st.index+1 < len(plan.stages) {
@@ -163,7 +164,12 @@ func (t *task) steps(plans []planStep) (steps []frameStep, err error) {
 // does not pass. What was fetched by then is finished first, except after a failure.
 func (t *task) run(ctx context.Context) (err error) {
 	defer t.intake.close()
+	defer t.p.counters.forget([2]int{t.stage.index, t.claim.Partition()}) // whoever takes the partition next counts it
 	if t.changelog != nil {
+		if err := t.usePager(); err != nil {
+			return err
+		}
+		defer t.dropPages()
 		err := t.restore(ctx)
 		if t.checkpoint != nil {
 			defer func() {
@@ -259,7 +265,9 @@ func (t *task) prepare(ctx context.Context, f *frame) error {
 		return err
 	}
 	if t.changelog != nil {
-		t.changelog.record(f, f.next)
+		if err := t.changelog.record(f, f.next); err != nil {
+			return err
+		}
 		t.countState()
 	}
 	t.p.counters.consumed.Add(uint64(f.consumed))

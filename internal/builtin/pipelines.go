@@ -4,16 +4,24 @@ import (
 	"context"
 	"log/slog"
 	"os"
+	"path/filepath"
 
 	"github.com/freshet-io/freshet/broker"
 	"github.com/freshet-io/freshet/lookup"
 	"github.com/freshet-io/freshet/pipeline"
+	"github.com/freshet-io/freshet/state"
 )
 
 // PipelineDeps gives a pipeline this program's adapters. Secrets of servers are
-// taken from the environment.
-func PipelineDeps(b *broker.Broker, log *slog.Logger) pipeline.Deps {
-	return pipeline.Deps{Broker: b, Logger: log, OpenObjects: OpenObjects, OpenLookup: openTable}
+// taken from the environment. State that does not fit into memory lies in a
+// folder below dir, which is emptied first.
+func PipelineDeps(b *broker.Broker, log *slog.Logger, dir string) pipeline.Deps {
+	return pipeline.Deps{
+		Broker: b, Logger: log, OpenObjects: OpenObjects, OpenLookup: openTable,
+		OpenStore: func(kind, name string) (*state.Store, error) {
+			return OpenStore(kind, filepath.Join(dir, name), StoreOptions{Logger: log})
+		},
+	}
 }
 
 func openTable(_ context.Context, t *pipeline.Table) (lookup.Driver, error) {

@@ -120,7 +120,7 @@ func (a *app) demo(ctx context.Context, f demoFlags) (err error) {
 	}
 	defer func() { err = errors.Join(err, d.b.Close()) }()
 	d.topic = plan.Spec.Source.Topic
-	if d.p, err = pipeline.New(plan, builtin.PipelineDeps(d.b, a.log)); err != nil {
+	if d.p, err = pipeline.New(plan, builtin.PipelineDeps(d.b, a.log, filepath.Join(d.dir, "local-state"))); err != nil {
 		return errors.Join(err, plan.Close())
 	}
 	if err := d.run(ctx, plan.Spec); err != nil {

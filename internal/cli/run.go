@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"path/filepath"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -19,6 +20,7 @@ import (
 type runFlags struct {
 	listenFlags
 	untilIdle bool
+	newEmpty  bool
 	output    string
 }
 
@@ -58,6 +60,7 @@ While it runs, the HTTP API takes events (POST /topics/TOPIC), streams topics (G
 	p := cmd.Flags()
 	f.add(p)
 	p.BoolVar(&f.untilIdle, "until-idle", false, "end when every event of the source has been processed")
+	p.BoolVar(&f.newEmpty, "new-windows-empty", false, "after a change of the pipeline, let windows begin empty whose state cannot be kept")
 	outputFlag(p, &f.output, "text", "json")
 	return cmd
 }
@@ -83,7 +86,7 @@ func (a *app) run(ctx context.Context, file string, f runFlags) (err error) {
 		return errors.Join(err, l.close(), plan.Close())
 	}
 	defer func() { err = errors.Join(err, b.Close()) }()
-	p, err := pipeline.New(plan, builtin.PipelineDeps(b, a.log))
+	p, err := pipeline.New(plan, builtin.PipelineDeps(b, a.log, filepath.Join(a.data, "local-state")))
 	if err != nil {
 		return errors.Join(err, l.close(), plan.Close())
 	}
@@ -103,7 +106,7 @@ func (a *app) run(ctx context.Context, file string, f runFlags) (err error) {
 	start := a.Now()
 	bar := a.startProgress(func(elapsed time.Duration) string { return runProgress(ctx, p, elapsed) })
 	err = serveAndRun(ctx, l, o, func(ctx context.Context) error {
-		return p.Run(ctx, pipeline.RunOptions{UntilIdle: f.untilIdle})
+		return p.Run(ctx, pipeline.RunOptions{UntilIdle: f.untilIdle, NewWindowsEmpty: f.newEmpty})
 	})
 	bar.finish()
 	if err != nil {
