@@ -2,12 +2,13 @@ package console
 
 import (
 	"context"
+	"strconv"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
-	"github.com/freshet-io/freshet/broker"
 	"github.com/freshet-io/freshet/internal/histogram"
+	"github.com/freshet-io/freshet/lookup"
 	"github.com/freshet-io/freshet/pipeline"
 )
 
@@ -15,13 +16,24 @@ import (
 // and dashboards know; names are never changed by how the pipeline runs.
 type Collector struct {
 	stats func() pipeline.Stats
-	lag   func(context.Context) (broker.Lag, error)
+	lags  func(context.Context) ([]pipeline.StageLag, error)
+	now   func() time.Time
 
 	consumed, predictions, failures, fallbacks, letters *prometheus.Desc
+	late, filled                                        *prometheus.Desc
 	expressionFaults, lookupMisses                      *prometheus.Desc
 	behind, age, freshness, sinceArrival, lookup        *prometheus.Desc
 	batch, inference, inferenceBatch, flushes, busy     *prometheus.Desc
-	stateKeys, stateBytes                               *prometheus.Desc
+	watermark, held, stateKeys, stateBytes              *prometheus.Desc
+	checkpointAge, checkpointBytes                      *prometheus.Desc
+	tables                                              tableDescs
+}
+
+// tableDescs are the metrics of one look-up table; all have the label table.
+type tableDescs struct {
+	rows, staleness                             *prometheus.Desc
+	hits, misses, evicted, invalid              *prometheus.Desc
+	requests, repeats, failures, requestSeconds *prometheus.Desc
 }
 
 // lagTimeout bounds the look at the broker during a scrape.
@@ -29,31 +41,52 @@ const lagTimeout = 2 * time.Second
 
 // NewCollector reads a pipeline's counters at each scrape.
 func NewCollector(p *pipeline.Pipeline) *Collector {
-	name := p.Stats().Name
+	return newCollector(p.Stats().Name, p.Stats, p.Lags)
+}
+
+func newCollector(name string, stats func() pipeline.Stats, lags func(context.Context) ([]pipeline.StageLag, error)) *Collector {
 	desc := func(metric, help string, labels ...string) *prometheus.Desc {
 		return prometheus.NewDesc("freshet_"+metric, help, labels, prometheus.Labels{"pipeline": name})
 	}
 	return &Collector{
-		stats: p.Stats, lag: p.Lag,
+		stats: stats, lags: lags, now: time.Now,
 		consumed:         desc("events_total", "Events read from the source."),
 		predictions:      desc("predictions_total", "Results published durably.", "model", "version"),
 		failures:         desc("prediction_failures_total", "Events that the model did not score."),
 		fallbacks:        desc("prediction_fallbacks_total", "Events scored by the fallback."),
 		letters:          desc("dead_letters_total", "Events that could not be processed.", "reason"),
+		late:             desc("late_events_total", "Events that came later than allowed, by what becomes of them.", "policy"),
+		filled:           desc("filled_rows_total", "Rows that resampling made in gaps between readings."),
 		expressionFaults: desc("expression_faults_total", "Values that an expression could not compute."),
-		lookupMisses:     desc("lookup_misses_total", "Keys that a lookup table did not have."),
-		behind:           desc("consumer_lag", "Events of the source that are not processed yet."),
-		age:              desc("oldest_event_age_seconds", "Time since the oldest of them was stored."),
+		lookupMisses:     desc("lookup_misses_total", "Rows for which a look-up gave nothing."),
+		behind:           desc("consumer_lag", "Records of a topic that are not processed yet: events of the source, batches of events between stages.", "topic"),
+		age:              desc("oldest_event_age_seconds", "Time since the oldest record of a topic that is not processed yet was stored there.", "topic"),
 		freshness:        desc("freshness_seconds", "Publication time minus event time."),
 		sinceArrival:     desc("arrival_to_publish_seconds", "Publication time minus the time the broker stored the event."),
 		lookup:           desc("feature_lookup_seconds", "Time of one feature step over one batch."),
-		batch:            desc("commit_events", "Events of each commit."),
+		batch:            desc("commit_events", "Events of each batch that was committed, in any stage."),
 		inference:        desc("inference_seconds", "Time of one call of the model."),
 		inferenceBatch:   desc("inference_batch_size", "Rows of one call of the model."),
 		flushes:          desc("inference_flush_total", "Batches by the reason they were closed for.", "reason"),
 		busy:             desc("model_utilization_ratio", "Share of the model's instances that was busy since the start of the process."),
-		stateKeys:        desc("state_keys", "Keys with state."),
-		stateBytes:       desc("state_bytes", "Approximate size of the keyed state in memory."),
+		watermark:        desc("watermark_seconds", "Event time that the tasks on a topic have reached, in Unix seconds.", "topic", "partition"),
+		held:             desc("held_events", "Events that were read and wait for their turn in the order of time.", "topic"),
+		stateKeys:        desc("state_keys", "Keys with state, by the topic whose events it is of.", "topic"),
+		stateBytes:       desc("state_bytes", "Approximate size of the keyed state in memory.", "topic"),
+		checkpointAge:    desc("checkpoint_age_seconds", "Time since the checkpoint that is furthest behind held everything."),
+		checkpointBytes:  desc("checkpoint_bytes", "Size of the checkpoints in their store."),
+		tables: tableDescs{
+			rows:           desc("lookup_rows_total", "Rows looked up: found, missing in the table, or failed because it could not be asked.", "table", "outcome"),
+			staleness:      desc("feature_staleness_seconds", "Age of looked-up values by the clock, of a sample.", "table"),
+			hits:           desc("lookup_cache_hits_total", "Rows that the cache answered.", "table"),
+			misses:         desc("lookup_cache_misses_total", "Rows that the cache did not have.", "table"),
+			evicted:        desc("lookup_cache_evictions_total", "Rows that left the cache to make room.", "table"),
+			invalid:        desc("lookup_invalid_total", "Rows read from the server whose values do not fit their fields.", "table"),
+			requests:       desc("lookup_requests_total", "Requests to the table's server.", "table"),
+			repeats:        desc("lookup_request_repeats_total", "Requests that repeat one that failed.", "table"),
+			failures:       desc("lookup_request_errors_total", "Requests that failed.", "table"),
+			requestSeconds: desc("lookup_request_seconds", "Time of one request to the table's server.", "table"),
+		},
 	}
 }
 
@@ -63,57 +96,99 @@ func (c *Collector) Describe(ch chan<- *prometheus.Desc) { prometheus.DescribeBy
 // Collect implements prometheus.Collector.
 func (c *Collector) Collect(ch chan<- prometheus.Metric) {
 	s := c.stats()
-	counter := func(d *prometheus.Desc, v uint64, labels ...string) {
-		ch <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, float64(v), labels...)
-	}
-	gauge := func(d *prometheus.Desc, v float64) {
-		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v)
-	}
-	counter(c.consumed, s.Consumed)
-	counter(c.predictions, s.Predictions, s.Model, s.Version)
-	counter(c.failures, s.Failures)
-	counter(c.fallbacks, s.Fallbacks)
+	out := sink(ch)
+	out.counter(c.consumed, s.Consumed)
+	out.counter(c.predictions, s.Predictions, s.Model, s.Version)
+	out.counter(c.failures, s.Failures)
+	out.counter(c.fallbacks, s.Fallbacks)
 	for reason, n := range s.DeadLetters {
-		counter(c.letters, n, reason)
+		out.counter(c.letters, n, reason)
 	}
-	counter(c.expressionFaults, s.ExpressionFaults)
-	counter(c.lookupMisses, s.LookupMisses)
+	out.counter(c.late, s.Late, s.LatePolicy.String())
+	out.counter(c.filled, s.Filled)
+	out.counter(c.expressionFaults, s.ExpressionFaults)
+	out.counter(c.lookupMisses, s.LookupMisses)
 	for reason, n := range s.Flushes {
-		counter(c.flushes, n, reason)
+		out.counter(c.flushes, n, reason)
 	}
-	histograms := []struct {
-		d *prometheus.Desc
-		h *histogram.Snapshot
-		b []float64
-		// unit is what one counted value is worth in the metric's unit.
-		unit float64
-	}{
-		{c.freshness, &s.Freshness, seconds, 1e-9},
-		{c.sinceArrival, &s.SinceArrival, seconds, 1e-9},
-		{c.lookup, &s.FeatureLookup, seconds, 1e-9},
-		{c.inference, &s.Inference, seconds, 1e-9},
-		{c.inferenceBatch, &s.InferenceBatch, sizes, 1},
-		{c.batch, &s.BatchRows, sizes, 1},
-	}
-	for _, x := range histograms {
-		buckets := make(map[float64]uint64, len(x.b))
-		for _, le := range x.b {
-			buckets[le] = x.h.AtMost(int64(le / x.unit))
-		}
-		ch <- prometheus.MustNewConstHistogram(x.d, x.h.Count, float64(x.h.Sum)*x.unit, buckets)
-	}
+	out.seconds(c.freshness, &s.Freshness)
+	out.seconds(c.sinceArrival, &s.SinceArrival)
+	out.seconds(c.lookup, &s.FeatureLookup)
+	out.seconds(c.inference, &s.Inference)
+	out.histogram(c.inferenceBatch, &s.InferenceBatch, sizes, 1)
+	out.histogram(c.batch, &s.BatchRows, sizes, 1)
 	if s.Instances > 0 && s.Running > 0 {
-		gauge(c.busy, s.BusySeconds/(s.Running.Seconds()*float64(s.Instances)))
+		out.gauge(c.busy, s.BusySeconds/(s.Running.Seconds()*float64(s.Instances)))
 	}
-	gauge(c.stateKeys, float64(s.StateKeys))
-	gauge(c.stateBytes, float64(s.StateBytes))
-
+	for _, st := range s.Stages {
+		for partition, at := range st.Watermarks {
+			out.gauge(c.watermark, float64(at)/1e9, st.Topic, strconv.Itoa(partition))
+		}
+		out.gauge(c.held, float64(st.Held), st.Topic)
+		out.gauge(c.stateKeys, float64(st.Keys), st.Topic)
+		out.gauge(c.stateBytes, float64(st.Bytes), st.Topic)
+	}
+	if !s.CheckpointAt.IsZero() {
+		out.gauge(c.checkpointAge, max(0, c.now().Sub(s.CheckpointAt)).Seconds())
+		out.gauge(c.checkpointBytes, float64(s.CheckpointBytes))
+	}
+	for i := range s.Tables {
+		c.tables.collect(out, &s.Tables[i])
+	}
 	ctx, cancel := context.WithTimeout(context.Background(), lagTimeout)
 	defer cancel()
-	if lag, err := c.lag(ctx); err == nil {
-		gauge(c.behind, float64(lag.Records))
-		gauge(c.age, lag.OldestAge.Seconds())
+	if lags, err := c.lags(ctx); err == nil {
+		for _, l := range lags {
+			out.gauge(c.behind, float64(l.Records), l.Topic)
+			out.gauge(c.age, l.OldestAge.Seconds(), l.Topic)
+		}
 	}
+}
+
+func (d *tableDescs) collect(out sink, t *pipeline.TableStats) {
+	out.counter(d.rows, t.Found, t.Name, lookup.Found.String())
+	out.counter(d.rows, t.Missing, t.Name, lookup.Missing.String())
+	out.counter(d.rows, t.Failed, t.Name, lookup.Failed.String())
+	if t.Staleness.Count > 0 { // else the table has no times
+		out.histogram(d.staleness, &t.Staleness, ages, 1e-9, t.Name)
+	}
+	s := t.Server
+	if s == nil {
+		return
+	}
+	out.counter(d.hits, s.Hits, t.Name)
+	out.counter(d.misses, s.Misses, t.Name)
+	out.counter(d.evicted, s.Evicted, t.Name)
+	out.counter(d.invalid, s.Invalid, t.Name)
+	out.counter(d.requests, s.Requests, t.Name)
+	out.counter(d.repeats, s.Repeats, t.Name)
+	out.counter(d.failures, s.Errors, t.Name)
+	out.seconds(d.requestSeconds, &s.Seconds, t.Name)
+}
+
+// sink takes the metrics of one scrape.
+type sink chan<- prometheus.Metric
+
+func (ch sink) counter(d *prometheus.Desc, v uint64, labels ...string) {
+	ch <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, float64(v), labels...)
+}
+
+func (ch sink) gauge(d *prometheus.Desc, v float64, labels ...string) {
+	ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...)
+}
+
+// seconds is a histogram of nanoseconds.
+func (ch sink) seconds(d *prometheus.Desc, h *histogram.Snapshot, labels ...string) {
+	ch.histogram(d, h, seconds, 1e-9, labels...)
+}
+
+// histogram has the given buckets; unit is what one counted value is worth in the metric's unit.
+func (ch sink) histogram(d *prometheus.Desc, h *histogram.Snapshot, bounds []float64, unit float64, labels ...string) {
+	buckets := make(map[float64]uint64, len(bounds))
+	for _, le := range bounds {
+		buckets[le] = h.AtMost(int64(le / unit))
+	}
+	ch <- prometheus.MustNewConstHistogram(d, h.Count, float64(h.Sum)*unit, buckets, labels...)
 }
 
 var (
@@ -121,5 +196,7 @@ var (
 		0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05,
 		0.1, 0.25, 0.5, 1, 2, 5, 10, 30, 60, 300, 1800, 3600,
 	}
+	// ages are seconds too, of values that may be as old as months.
+	ages  = []float64{0.1, 1, 10, 60, 300, 900, 3600, 3 * 3600, 6 * 3600, 12 * 3600, 86400, 7 * 86400, 30 * 86400, 365 * 86400}
 	sizes = []float64{1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096}
 )
