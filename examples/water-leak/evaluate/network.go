@@ -99,7 +99,7 @@ func evaluateNetwork(w io.Writer, pipeline, dir string, c network.Config) (*foun
 			if !tested {
 				continue
 			}
-			if !(s.table.Columns[own[0]][i] > 0) || !(s.table.Columns[drop][i] > 0) {
+			if !(s.table.Columns[own[0]][i] >= 0.05) || !(s.table.Columns[drop][i] > 0) {
 				m.scores[row] = 0
 			}
 			row++
