@@ -9,12 +9,12 @@
 // results, bit for bit; what is null there is null here.
 //
 // A row is a source event: its results on several topics, and the same result met
-// again after a replay, are one row, the first by topic in the order of Options.Topics
-// where the topics are as far in event time. All files have the same columns.
+// again after a replay, are one row: that of the first topic in the order of
+// Options.Topics. All files have the same columns.
 //
-// Rows are merged over topics and partitions by event time and written hour by
+// Topic by topic, rows are merged over partitions by event time and written hour by
 // hour. Up to 131,072 rows are in memory, and beside them the 128-bit hashes of the ids
-// of the hours that are open; the hour that was longest without a row is closed first. A row
+// of the hours that are open, at most 4 million unless one hour has more; the hour that was longest without a row is closed first. A row
 // for an hour that was closed goes to that hour's next part. Labels, where they are joined, are held in memory: about
 // 64 bytes each, and 9 for each field of theirs.
 //

@@ -208,34 +208,42 @@ func (e *exporter) learn() error {
 	return e.folder.clear()
 }
 
-// pass reads all results, merged by event time, and writes their rows.
-func (e *exporter) pass(ctx context.Context) (err error) {
+// pass reads all results and writes their rows, topic by topic: what a topic has
+// is not taken from later ones.
+func (e *exporter) pass(ctx context.Context) error {
+	for i := range e.topics {
+		if err := e.topic(ctx, e.o.Topics[i], e.topics[i].Partitions); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// topic merges the partitions of a topic by event time.
+func (e *exporter) topic(ctx context.Context, name string, partitions []broker.PartitionState) (err error) {
 	var cursors []*cursor
 	defer func() {
 		for _, c := range cursors {
 			err = errors.Join(err, c.close())
 		}
 	}()
-	for i, t := range e.topics {
-		for p, state := range t.Partitions {
-			if state.Start >= state.End {
-				continue
-			}
-			c, err := openCursor(ctx, e.b, e.o.Topics[i], p, state)
-			if err != nil {
-				return err
-			}
-			cursors = append(cursors, c)
-			if err := e.advance(ctx, c); err != nil {
-				return err
-			}
+	for p, state := range partitions {
+		if state.Start >= state.End {
+			continue
+		}
+		c, err := openCursor(ctx, e.b, name, p, state)
+		if err != nil {
+			return err
+		}
+		cursors = append(cursors, c)
+		if err := e.advance(ctx, c); err != nil {
+			return err
 		}
 	}
 	return e.merge(ctx, cursors)
 }
 
 func (e *exporter) merge(ctx context.Context, cursors []*cursor) error {
-	// Of heads with the same time the one of the first topic comes first.
 	for {
 		var first *cursor
 		for _, c := range cursors {

@@ -16,10 +16,11 @@ import (
 
 // Results of several tasks lie in their topics in runs of some thousands, so
 // that hours come again and again until all tasks have passed them. Hours stay open
-// until this many rows are in memory, or this many hours are open.
+// until this many rows are in memory, this many hours are open, or they have this many ids.
 const (
 	heldRows  = 1 << 17
 	openHours = 1 << 10
+	knownIDs  = 1 << 22
 )
 
 // nsHour is an hour in nanoseconds.
@@ -61,6 +62,7 @@ type hours struct {
 	most  int // rows of a row group
 	limit int // of held
 	held  int // rows in memory
+	known int // ids of open hours
 	clock int64
 	files int
 	bytes int64
@@ -100,6 +102,7 @@ func (w *hours) add(r *row) (fresh bool, err error) {
 		return false, nil
 	}
 	h.ids[key] = struct{}{}
+	w.known++
 	h.buf.appendRow(w.schema, r)
 	w.held++
 	if m := r.values[colModel]; m.set {
@@ -112,7 +115,7 @@ func (w *hours) add(r *row) (fresh bool, err error) {
 	switch {
 	case h.buf.rows >= w.most:
 		return true, w.flush(h)
-	case w.held > w.limit:
+	case w.held > w.limit, w.known > knownIDs && len(w.open) > 1:
 		return true, w.endOldest()
 	}
 	return true, nil
@@ -147,6 +150,7 @@ func (w *hours) begin(start int64) (*hour, error) {
 			return nil, fmt.Errorf("read back %s: %w", w.path(start, p), err)
 		}
 	}
+	w.known += len(h.ids)
 	w.open[start] = h
 	return h, nil
 }
@@ -185,6 +189,7 @@ func (w *hours) flush(h *hour) error {
 func (w *hours) end(h *hour) error {
 	err := w.flush(h)
 	delete(w.open, h.start)
+	w.known -= len(h.ids)
 	switch {
 	case h.file == nil: // it could not be made, or every row was there already
 		w.spare = append(w.spare, h.buf)
