@@ -26,7 +26,7 @@ type State interface {
 	// one and about budget bytes, and reports whether that was the last of them.
 	AppendSnapshot(dst []byte, budget int) (out []byte, done bool)
 	// ApplySnapshot replaces the state of the keys that one AppendSnapshot wrote.
-	// On an error, of kind Corrupt, nothing has changed.
+	// After an error, of kind Corrupt, the state must not be used any more.
 	ApplySnapshot(b []byte) error
 }
 

@@ -7,7 +7,7 @@ import (
 	"github.com/freshet-io/freshet/event"
 )
 
-// Deltas and snapshots are made of columns:
+// Deltas are made of columns (snapshots: packed.go):
 //
 //	numbers   zigzag varints; a leading 0 byte says that all are 0, else 1
 //	times     a byte for the unit (ns, ms, s), then zigzag varints of the
@@ -29,7 +29,8 @@ const zigzagLimit = 1 << 52
 func zigzag(v int64) uint64   { return uint64(v)<<1 ^ uint64(v>>63) }
 func unzigzag(u uint64) int64 { return int64(u>>1) ^ -int64(u&1) }
 
-func appendTimes(dst []byte, times []int64) []byte {
+// unitOf is the coarsest unit that all times are whole numbers of.
+func unitOf(times []int64) byte {
 	unit := byte(2)
 	for _, t := range times {
 		if t%1e9 != 0 {
@@ -40,11 +41,25 @@ func appendTimes(dst []byte, times []int64) []byte {
 	if unit == 1 {
 		for _, t := range times {
 			if t%1e6 != 0 {
-				unit = 0
-				break
+				return 0
 			}
 		}
 	}
+	return unit
+}
+
+// decimal is a word's value × scale, if that is a whole number from which the value comes back.
+func decimal(word uint64, scale float64) (d int64, ok bool) {
+	f := math.Float64frombits(word) * scale
+	if !(math.Abs(f) < zigzagLimit) {
+		return 0, false
+	}
+	d = int64(f + math.Copysign(0.5, f))
+	return d, math.Float64bits(float64(d)/scale) == word
+}
+
+func appendTimes(dst []byte, times []int64) []byte {
+	unit := unitOf(times)
 	dst = append(dst, unit)
 	prev := int64(0)
 	for _, t := range times {
@@ -85,23 +100,18 @@ next:
 				dst = append(dst, 0)
 				continue
 			}
-			f := math.Float64frombits(v)
-			d := math.Round(f * scale)
-			if !(math.Abs(d) < zigzagLimit) || math.Float64bits(d/scale+0) != v {
+			d, ok := decimal(v, scale)
+			if !ok {
 				continue next
 			}
-			dst = binary.AppendUvarint(dst, 1+zigzag(int64(d)))
+			dst = binary.AppendUvarint(dst, 1+zigzag(d))
 		}
 		return dst
 	}
-	dst = append(dst[:mark], 0)
-	for _, v := range words {
-		dst = binary.LittleEndian.AppendUint64(dst, v)
-	}
-	return dst
+	return appendRaw(append(dst[:mark], 0), words)
 }
 
-// appendRefs writes n numbered strings with an inline dictionary.
+// appendStrings writes n numbered strings with an inline dictionary.
 func (w *Windows) appendStrings(dst []byte, ids []uint64) []byte {
 	w.local.begin(len(ids))
 	for _, id := range ids {
@@ -170,16 +180,13 @@ func (w *Windows) appendWords(dst []byte, f form, words []uint64) []byte {
 	case asNumbers:
 		return appendNumbers(dst, words)
 	}
-	for _, v := range words {
-		dst = binary.LittleEndian.AppendUint64(dst, v)
-	}
-	return dst
+	return appendRaw(dst, words)
 }
 
-// appendColumns writes the columns of entries, times aside; of new ones, labels aside too.
-func (w *Windows) appendColumns(dst []byte, fresh bool) []byte {
+// appendColumns writes the columns of new entries, times and labels aside.
+func (w *Windows) appendColumns(dst []byte) []byte {
 	for f := range w.words {
-		if !fresh || !w.begins(f) {
+		if !w.begins(f) {
 			dst = w.appendWords(dst, w.form[f], w.words[f])
 		}
 	}

@@ -193,8 +193,6 @@ func (w *Windows) adoptKey(old *Windows, k uint32, from []int) {
 	r := &old.rings[k]
 	now := old.standing(k)
 	v := old.view(r)
-	d := &w.read
-	d.times, d.clock = d.times[:0], now
 	start := old.search(k, func(t uint64) bool { return uint64(now)-t < w.horizon })
 	n := int(r.tail - start)
 	if n == 0 {
@@ -203,7 +201,6 @@ func (w *Windows) adoptKey(old *Windows, k uint32, from []int) {
 	w.fillWords(n)
 	for i := range n {
 		e := v.at(start + uint32(i))
-		d.times = append(d.times, int64(e[0]))
 		for f := range w.columns {
 			w.adoptWord(old, e, f, from[f], i)
 		}
@@ -211,8 +208,18 @@ func (w *Windows) adoptKey(old *Windows, k uint32, from []int) {
 			w.words[w.idAt-1][i], w.words[w.idAt][i] = e[old.idAt], e[old.idAt+1]
 		}
 	}
-	to := w.install(old.index.keys[k])
-	w.derive(to, now)
+	to, into := w.install(old.index.keys[k], n, now)
+	for i := range uint32(n) {
+		e := into.at(i)
+		w.write(e, int64(v.at(start + i)[0]), int(i))
+		w.register(to, e, i)
+	}
+	w.unload(n)
+	nulls := make([]bool, len(w.form))
+	for f := range nulls {
+		nulls[f] = true
+	}
+	w.derive(to, now, nulls)
 	for i := range w.spans {
 		for _, a := range w.spans[i].sums {
 			w.settle(to, i, a)

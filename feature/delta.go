@@ -16,7 +16,7 @@ const (
 func (w *Windows) appendRows(dst []byte, times []int64) []byte {
 	dst = w.appendKeys(dst, w.numbers[:len(times)])
 	dst = appendTimes(dst, times)
-	return w.appendColumns(dst, true)
+	return w.appendColumns(dst)
 }
 
 func (w *Windows) appendKeys(dst []byte, numbers []uint32) []byte {
@@ -63,7 +63,7 @@ func (w *Windows) appendChanges(dst []byte) []byte {
 	dst = w.appendKeys(dst, c.keys)
 	dst = appendTimes(dst, c.times)
 	dst = appendNumbers(dst, c.moves)
-	return w.appendColumns(dst, true)
+	return w.appendColumns(dst)
 }
 
 // ApplyDelta replays the rows of one Update. Afterwards the state is as it was
@@ -79,7 +79,7 @@ func (w *Windows) ApplyDelta(delta []byte) error {
 	if w.pages != nil {
 		w.pages.batch++
 	}
-	w.adopt(d, n, true)
+	w.adopt(d, n)
 	if w.ids {
 		w.adoptLabels(d)
 	}
@@ -131,7 +131,7 @@ func (w *Windows) readDelta(r *reader, d *decoded) int {
 	if r.err != nil {
 		return 0
 	}
-	r.columns(w, n, true, d)
+	r.columns(w, n, d)
 	if w.ids && r.err == nil {
 		w.readLabels(r, d, n)
 	}

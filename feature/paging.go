@@ -125,6 +125,12 @@ func (w *Windows) readState(state []byte) (key string, err error) {
 	if r.err == nil {
 		w.readKey(&r)
 	}
+	if w.ids && r.err == nil {
+		w.hashes = w.hashes[:0]
+		for i := w.idAt; i < len(w.read.block); i += w.stride {
+			w.hashes = append(w.hashes, w.read.block[i])
+		}
+	}
 	return unsafe.String(unsafe.SliceData(text), len(text)), r.end()
 }
 
@@ -150,7 +156,7 @@ func (w *Windows) Enlist(state []byte) error {
 	w.startPaging()
 	w.unlist(key)
 	if w.ids {
-		w.enlist(key, w.read.words[w.idAt-1][:len(w.read.times)])
+		w.enlist(key)
 	}
 	return nil
 }
@@ -166,10 +172,11 @@ func (w *Windows) Discard(state []byte) error {
 	return nil
 }
 
-func (w *Windows) enlist(key string, hashes []uint64) {
+// enlist makes the ids of a key that is away known.
+func (w *Windows) enlist(key string) {
 	p := w.pages
 	n := p.away.add(strings.Clone(key))
-	for _, h := range hashes {
+	for _, h := range w.hashes {
 		p.ids.put(h, n, 0)
 	}
 }
@@ -181,7 +188,7 @@ func (w *Windows) unlist(key string) {
 	}
 	p := w.pages
 	if _, n, ok := p.away.find(key); ok {
-		for _, h := range w.read.words[w.idAt-1][:len(w.read.times)] {
+		for _, h := range w.hashes {
 			p.ids.remove(h, n, 0)
 		}
 		p.away.remove(n)
@@ -217,7 +224,12 @@ func (w *Windows) Evict(budget int64, visit func(key string, state []byte) error
 				return fmt.Errorf("evict key %q: %w", key, err)
 			}
 			if w.ids {
-				w.enlist(key, w.words[w.idAt-1])
+				v := w.view(r)
+				w.hashes = w.hashes[:0]
+				for s := r.start; s != r.tail; s++ {
+					w.hashes = append(w.hashes, v.at(s)[w.idAt])
+				}
+				w.enlist(key)
 			}
 		}
 		w.forget(k)

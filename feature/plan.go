@@ -11,7 +11,7 @@ import (
 )
 
 // formatVersion is the first byte of deltas and snapshots.
-const formatVersion = 2
+const formatVersion = 3
 
 // maxFields bounds the columns of one Windows: null marks lie in one word.
 const maxFields = 64

@@ -188,7 +188,7 @@ func (r *reader) words(f form, dst []uint64, texts [][]byte) [][]byte {
 }
 
 // columns reads what appendColumns wrote of n entries.
-func (r *reader) columns(w *Windows, n int, fresh bool, into *decoded) {
+func (r *reader) columns(w *Windows, n int, into *decoded) {
 	into.words = resize(into.words, len(w.words))
 	into.texts = resize(into.texts, len(w.words))
 	for f := range w.words {
@@ -196,13 +196,13 @@ func (r *reader) columns(w *Windows, n int, fresh bool, into *decoded) {
 			return
 		}
 		into.texts[f] = into.texts[f][:0]
-		if into.words[f] = resize(into.words[f], n); !fresh || !w.begins(f) {
+		if into.words[f] = resize(into.words[f], n); !w.begins(f) {
 			into.texts[f] = r.words(w.form[f], into.words[f], into.texts[f])
 		}
 	}
 }
 
-// decoded is a delta or a key's snapshot before it is applied.
+// decoded is a delta or a key's snapshot before it is applied, and scratch of both directions.
 type decoded struct {
 	keys       [][]byte
 	refs       []uint64
@@ -215,13 +215,19 @@ type decoded struct {
 	clock      int64
 	labels     int
 	labelTexts [][][]byte
+
+	block  []uint64 // the entries of a snapshot's key
+	nulls  []bool   // columns that may have nulls
+	codes  []uint64
+	column []uint64
+	ids    []uint64
 }
 
 // adopt makes n decoded entries the current words, holding their strings until unload.
-func (w *Windows) adopt(d *decoded, n int, fresh bool) {
+func (w *Windows) adopt(d *decoded, n int) {
 	w.fillWords(n)
 	for f := range w.words {
-		if fresh && w.begins(f) {
+		if w.begins(f) {
 			continue
 		}
 		w.words[f], d.words[f] = d.words[f], w.words[f]

@@ -3,7 +3,6 @@ package feature
 import (
 	"encoding/binary"
 	"math"
-	"slices"
 	"unsafe"
 )
 
@@ -59,25 +58,10 @@ func (w *Windows) outlived(r *ring) bool {
 func (w *Windows) appendKey(dst []byte, k uint32) []byte {
 	dst = appendText(append(dst, keyState), w.index.keys[k])
 	r := &w.rings[k]
-	n := int(r.tail - r.start)
-	v := w.view(r)
 	if w.join == ByKey {
-		dst = binary.AppendUvarint(dst, uint64(w.clock[k])-v.at(r.tail - 1)[0])
+		dst = binary.AppendUvarint(dst, uint64(w.clock[k])-w.view(r).at(r.tail - 1)[0])
 	}
-	dst = binary.AppendUvarint(dst, uint64(n))
-	w.read.times = resize(w.read.times, n)
-	for f := range w.words {
-		w.words[f] = resize(w.words[f], n)
-	}
-	for i := range n {
-		e := v.at(r.start + uint32(i))
-		w.read.times[i] = int64(e[0])
-		for f := range w.words {
-			w.words[f][i] = e[1+f]
-		}
-	}
-	dst = appendTimes(dst, w.read.times)
-	dst = w.appendColumns(dst, false)
+	dst = w.appendEntries(dst, r)
 	for _, s := range w.keySums(k) {
 		dst = binary.LittleEndian.AppendUint64(dst, math.Float64bits(s.hi))
 		dst = binary.LittleEndian.AppendUint64(dst, math.Float64bits(s.lo))
@@ -90,40 +74,34 @@ func (w *Windows) appendKey(dst []byte, k uint32) []byte {
 }
 
 // ApplySnapshot replaces the state of the keys that one AppendSnapshot wrote and
-// drops those that it dropped. On an error, of kind Corrupt, nothing has changed.
+// drops those that it dropped. After an error, of kind Corrupt, the state must
+// not be used any more: some of the keys have been replaced.
 func (w *Windows) ApplySnapshot(b []byte) error {
-	if err := w.walkSnapshot(b, false); err != nil {
-		return err
-	}
-	return w.walkSnapshot(b, true)
-}
-
-func (w *Windows) walkSnapshot(b []byte, apply bool) error {
 	r := newReader(b)
 	r.header(snapshotRecord)
 	watermark := unzigzag(r.uvarint())
-	if apply {
-		w.watermark = max(w.watermark, watermark)
-	}
 	for r.err == nil && len(r.b) > 0 {
 		tag := r.byte()
 		text := r.text()
 		key := unsafe.String(unsafe.SliceData(text), len(text))
 		switch tag {
 		case keyEvicted:
-			if _, k, ok := w.index.find(key); ok && apply {
+			if _, k, ok := w.index.find(key); ok {
 				w.forget(k)
 			}
 		case keyState:
-			w.readKey(&r)
-			if apply {
+			if w.readKey(&r); r.err == nil {
 				w.restore(key)
 			}
 		default:
 			r.fail("unknown kind of key record")
 		}
 	}
-	return r.end()
+	if err := r.end(); err != nil {
+		return err
+	}
+	w.watermark = max(w.watermark, watermark)
+	return nil
 }
 
 // readKey decodes one key's entries and sums.
@@ -133,29 +111,31 @@ func (w *Windows) readKey(r *reader) {
 	if w.join == ByKey {
 		ahead = r.uvarint()
 	}
-	n := r.count()
-	if n == 0 {
-		r.fail("a key without entries")
+	n := r.entries(w, d)
+	if r.err != nil {
 		return
 	}
-	d.times = resize(d.times, n)
-	r.times(d.times)
-	d.clock = int64(uint64(d.times[n-1]) + ahead)
-	if !slices.IsSorted(d.times) || d.clock < d.times[n-1] || uint64(d.clock)-uint64(d.times[0]) >= w.horizon {
-		r.fail("entries out of order or out of range")
+	first, last := int64(d.block[0]), int64(d.block[(n-1)*w.stride])
+	d.clock = int64(uint64(last) + ahead)
+	if d.clock < last || uint64(d.clock)-uint64(first) >= w.horizon {
+		r.fail("entries out of range")
 		return
 	}
-	r.columns(w, n, false, d)
+	const size = 8 + 8 + 4
 	d.sums = resize(d.sums, w.sums)
-	for i := range d.sums {
-		d.sums[i] = sum{hi: math.Float64frombits(r.fixed64()), lo: math.Float64frombits(r.fixed64())}
-		if len(r.b) < 4 {
-			r.fail("ends early")
-			return
-		}
-		d.sums[i].err = math.Float32frombits(binary.LittleEndian.Uint32(r.b))
-		r.b = r.b[4:]
+	if len(r.b) < size*len(d.sums) {
+		r.fail("ends early")
+		return
 	}
+	for i := range d.sums {
+		b := r.b[size*i:][:size]
+		d.sums[i] = sum{
+			hi:  math.Float64frombits(binary.LittleEndian.Uint64(b)),
+			lo:  math.Float64frombits(binary.LittleEndian.Uint64(b[8:])),
+			err: math.Float32frombits(binary.LittleEndian.Uint32(b[16:])),
+		}
+	}
+	r.b = r.b[size*len(d.sums):]
 	d.moments = resize(d.moments, w.moments)
 	for i := range d.moments {
 		d.moments[i] = r.moments()
@@ -165,52 +145,48 @@ func (w *Windows) readKey(r *reader) {
 // restore makes what readKey decoded the state of the key.
 func (w *Windows) restore(key string) {
 	d := &w.read
-	w.adopt(d, len(d.times), false)
-	k := w.install(key)
+	n := len(d.block) / w.stride
+	k, v := w.install(key, n, d.clock)
+	w.holdEntries(k, n)
+	copy(v.words, d.block)
 	copy(w.keySums(k), d.sums)
 	copy(w.keyMoments(k), d.moments)
-	w.derive(k, d.clock)
+	w.derive(k, d.clock, d.nulls)
 }
 
-// install makes the loaded words, with the times and the clock of what was read, the entries of the key.
-func (w *Windows) install(key string) uint32 {
-	d := &w.read
-	n := uint32(len(d.times))
+// install gives the key a ring of n entries, to be filled in, instead of what it had.
+func (w *Windows) install(key string, n int, clock int64) (uint32, view) {
 	k := w.number(key)
 	w.clearEntries(k)
 	w.clearSlots(k)
 	if w.clock != nil {
-		w.clock[k] = d.clock
+		w.clock[k] = clock
 	}
 	r := &w.rings[k]
 	class := uint8(0)
-	for capacity(class) < n {
+	for capacity(class) < uint32(n) {
 		class++
 	}
-	w.entries.release(r.block, r.class)
-	*r = ring{block: w.entries.alloc(class), tail: n, class: class, used: true}
-	v := w.view(r)
-	for s := range n {
-		e := v.at(s)
-		w.write(e, d.times[s], int(s))
-		w.register(k, e, s)
+	if class != r.class {
+		w.entries.release(r.block, r.class)
+		*r = ring{block: w.entries.alloc(class), class: class, used: true}
 	}
-	w.unload(int(n))
-	return k
+	r.tail = uint32(n)
+	return k, w.view(r)
 }
 
-// derive makes cursors, counts and orders from the entries, as of when the key stands.
-func (w *Windows) derive(k uint32, now int64) {
+// derive makes cursors, counts and orders from the entries, as of when the key
+// stands. Columns that have no nulls need not be looked at.
+func (w *Windows) derive(k uint32, now int64, nulls []bool) {
 	heads := w.keyHeads(k)
 	for i := range w.groups {
 		g := &w.groups[i]
 		if g.lead >= 0 {
-			heads[g.lead] = w.search(k, func(t uint64) bool { return uint64(now)-t < g.delay })
+			heads[g.lead] = w.younger(k, now, g.delay)
 		}
 		for s := g.from; s < g.to; s++ {
-			sp := &w.spans[s]
-			heads[s] = w.search(k, func(t uint64) bool { return uint64(now)-t < sp.far })
-			w.deriveCounts(k, s)
+			heads[s] = w.younger(k, now, w.spans[s].far)
+			w.deriveCounts(k, s, nulls)
 		}
 		for _, c := range g.distinct {
 			w.learnValues(k, i, c)
@@ -219,18 +195,41 @@ func (w *Windows) derive(k uint32, now int64) {
 	}
 }
 
+// younger returns the first entry of less than an age.
+func (w *Windows) younger(k uint32, now int64, age uint64) uint32 {
+	r := &w.rings[k]
+	v := w.view(r)
+	lo, n := r.start, r.tail-r.start
+	for n > 0 {
+		half := n / 2
+		if uint64(now)-v.words[int((lo+half)&v.mask)*v.stride] < age {
+			n = half
+		} else {
+			lo += half + 1
+			n -= half + 1
+		}
+	}
+	return lo
+}
+
 // deriveCounts counts a span's values.
-func (w *Windows) deriveCounts(k uint32, spanIndex int) {
+func (w *Windows) deriveCounts(k uint32, spanIndex int, nulls []bool) {
 	sp := &w.spans[spanIndex]
 	v := w.view(&w.rings[k])
 	from, to := w.extent(k, spanIndex)
+	count := func(col int) uint32 {
+		if !nulls[col] {
+			return to - from
+		}
+		return w.countRange(v, from, to, col)
+	}
 	for _, a := range sp.sums {
-		w.keySums(k)[a.slot].n = w.countRange(v, from, to, a.col)
+		w.keySums(k)[a.slot].n = count(a.col)
 	}
 	for _, a := range sp.moments {
-		w.keyMoments(k)[a.slot].n = w.countRange(v, from, to, a.col)
+		w.keyMoments(k)[a.slot].n = count(a.col)
 	}
 	for _, a := range sp.counts {
-		w.keyCounts(k)[a.slot] = w.countRange(v, from, to, a.col)
+		w.keyCounts(k)[a.slot] = count(a.col)
 	}
 }

@@ -49,7 +49,8 @@ type Windows struct {
 	outs    []target
 	set     map[uint64]struct{}
 	read    decoded
-	touched uint64 // keeps the compiler from dropping the reads of touch
+	hashes  []uint64 // of the ids of the key that is paged
+	touched uint64   // keeps the compiler from dropping the reads of touch
 }
 
 // ring is the entries of a key, oldest first: sequence numbers start ≤ s < tail,
