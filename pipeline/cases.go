@@ -29,6 +29,8 @@ type Case struct {
 type CaseEvent struct {
 	// Payload is sent as it is.
 	Payload []byte
+	// Label says that it goes to the labels' topic.
+	Label bool
 	// Expect is what the outcome must contain; nil where nothing is expected.
 	Expect *yaml.Node
 	Line   int
@@ -55,6 +57,7 @@ func (r *CaseResult) Passed() bool { return len(r.Differences) == 0 && r.Error =
 //	    events:
 //	      - send: {transaction_id: 1, tx_amount: 500.0}
 //	        expect: {route: fraud-alerts, score: {at_least: 0.7}}
+//	      - label: {transaction_id: 1, fraud: 1, known_at: "2026-01-08T12:00:00Z"}
 //	      - send: not JSON          # a text is sent as it is
 //	        expect: {dead_letter: invalid_json}
 func LoadCases(path string) ([]Case, []Fault) {
@@ -91,8 +94,18 @@ func LoadCases(path string) ([]Case, []Fault) {
 
 func (r *reader) caseEvent(n *yaml.Node) CaseEvent {
 	e := CaseEvent{Line: n.Line}
-	m := r.fields(n, "event", "send", "expect")
-	if s, ok := r.need(n, m, "event", "send", "send: {…}"); ok {
+	m := r.fields(n, "event", "send", "label", "expect")
+	if s := m["label"]; s != nil {
+		e.Label = true
+		for _, k := range []string{"send", "expect"} {
+			if x := m[k]; x != nil {
+				r.fault(posOf(x), "label-case", "begin another event", "a label has no %q: what it does shows in later events", k)
+			}
+		}
+		e.Payload = appendYAML(nil, s)
+		return e
+	}
+	if s, ok := r.need(n, m, "event", "send", "send: {…}, or label: {…}"); ok {
 		if s.Kind == yaml.ScalarNode && s.Tag == "!!str" {
 			e.Payload = []byte(s.Value)
 		} else {
@@ -202,8 +215,22 @@ func runCase(ctx context.Context, file string, c *Case, d CaseDeps) (outcomes []
 		return nil, err
 	}
 	position := 0
+	if l := spec.Labels; l != nil {
+		if err := b.CreateTopic(ctx, broker.TopicConfig{Name: l.Topic, Partitions: 1}); err != nil {
+			return nil, err
+		}
+	}
 	for i, e := range c.Events {
 		rec := event.Record{Value: e.Payload}
+		if e.Label {
+			if spec.Labels == nil {
+				return nil, errkind.Errorf(errkind.Config, "event %d is a label, and the pipeline has no labels", i+1)
+			}
+			if _, err := b.Publish(ctx, spec.Labels.Topic, []event.Record{rec}); err != nil {
+				return nil, fmt.Errorf("send label %d: %w", i+1, err)
+			}
+			continue
+		}
 		rec.ID, rec.Key, _, _ = plan.Contract.Envelope(e.Payload)
 		pub, err := b.Publish(ctx, spec.Source.Topic, []event.Record{rec})
 		if err != nil {
@@ -228,11 +255,11 @@ func runCase(ctx context.Context, file string, c *Case, d CaseDeps) (outcomes []
 		}
 	}
 	letters := map[string]map[string]any{}
-	if err := collectLetters(ctx, b, spec.DeadLetters(), letters); err != nil {
+	if err := collectLetters(ctx, b, spec.DeadLetters(), spec.Source.Topic, letters); err != nil {
 		return nil, err
 	}
 	for i, e := range c.Events {
-		if outcomes[i] != nil {
+		if outcomes[i] != nil || e.Label {
 			continue
 		}
 		id, _, _, _ := plan.Contract.Envelope(e.Payload)
@@ -262,9 +289,12 @@ func collect(ctx context.Context, b *broker.Broker, topic string, byID map[strin
 }
 
 // collectLetters reads the dead letters by the position of their event.
-func collectLetters(ctx context.Context, b *broker.Broker, topic string, by map[string]map[string]any) error {
+func collectLetters(ctx context.Context, b *broker.Broker, topic, source string, by map[string]map[string]any) error {
 	return readAll(ctx, b, topic, func(v map[string]any) {
 		origin, _ := v["origin"].(map[string]any)
+		if origin["topic"] != source {
+			return // a label's
+		}
 		v["dead_letter"] = v["reason"]
 		by[fmt.Sprintf("@0/%v", origin["position"])] = v
 	})
