@@ -25,6 +25,7 @@ type Collector struct {
 	behind, age, freshness, sinceArrival, lookup        *prometheus.Desc
 	batch, inference, inferenceBatch, flushes, busy     *prometheus.Desc
 	watermark, held, stateKeys, stateBytes              *prometheus.Desc
+	storedKeys, storedBytes                             *prometheus.Desc
 	checkpointAge, checkpointBytes                      *prometheus.Desc
 	tables                                              tableDescs
 }
@@ -71,8 +72,10 @@ func newCollector(name string, stats func() pipeline.Stats, lags func(context.Co
 		busy:             desc("model_utilization_ratio", "Share of the model's instances that was busy since the start of the process."),
 		watermark:        desc("watermark_seconds", "Event time that the tasks on a topic have reached, in Unix seconds.", "topic", "partition"),
 		held:             desc("held_events", "Events that were read and wait for their turn in the order of time.", "topic"),
-		stateKeys:        desc("state_keys", "Keys with state, by the topic whose events it is of.", "topic"),
+		stateKeys:        desc("state_keys", "Keys whose state is in memory, by the topic whose events it is of.", "topic"),
 		stateBytes:       desc("state_bytes", "Approximate size of the keyed state in memory.", "topic"),
+		storedKeys:       desc("state_store_keys", "Keys whose state is in the local store, an estimate.", "topic"),
+		storedBytes:      desc("state_store_bytes", "Size of that state on disk, an estimate.", "topic"),
 		checkpointAge:    desc("checkpoint_age_seconds", "Time since the checkpoint that is furthest behind held everything."),
 		checkpointBytes:  desc("checkpoint_bytes", "Size of the checkpoints in their store."),
 		tables: tableDescs{
@@ -127,6 +130,10 @@ func (c *Collector) Collect(ch chan<- prometheus.Metric) {
 		out.gauge(c.held, float64(st.Held), st.Topic)
 		out.gauge(c.stateKeys, float64(st.Keys), st.Topic)
 		out.gauge(c.stateBytes, float64(st.Bytes), st.Topic)
+		if st.Store {
+			out.gauge(c.storedKeys, float64(st.StoredKeys), st.Topic)
+			out.gauge(c.storedBytes, float64(st.StoredBytes), st.Topic)
+		}
 	}
 	if !s.CheckpointAt.IsZero() {
 		out.gauge(c.checkpointAge, max(0, c.now().Sub(s.CheckpointAt)).Seconds())

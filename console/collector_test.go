@@ -44,7 +44,7 @@ func full() pipeline.Stats {
 		Flushes: map[string]uint64{"full": 2, "idle": 5}, BusySeconds: 5, Instances: 2, Running: 10 * time.Second,
 		Stages: []pipeline.StageStats{
 			{Topic: "transactions", By: "customer_id", Keys: 50, Bytes: 6000, Held: 4, Watermarks: map[int]int64{0: 1522540800e9, 1: 1522540800.5e9}},
-			{Topic: "card-fraud-by-terminal_id", By: "terminal_id", Keys: 100, Bytes: 12000, Watermarks: map[int]int64{0: 1522540790e9}},
+			{Topic: "card-fraud-by-terminal_id", By: "terminal_id", Keys: 100, Bytes: 12000, Store: true, StoredKeys: 900, StoredBytes: 50000, Watermarks: map[int]int64{0: 1522540790e9}},
 		},
 		Tables: []pipeline.TableStats{
 			{Name: "countries", Found: 990, Missing: 10},

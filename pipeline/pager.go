@@ -295,6 +295,7 @@ func (t *task) usePager() error {
 			return err
 		}
 		w.pager = newPager(s, space, budget, w.plan.life())
+		t.p.counters.store([2]int{t.stage.index, t.claim.Partition()}, space)
 	}
 	return nil
 }

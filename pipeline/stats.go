@@ -8,6 +8,7 @@ import (
 
 	"github.com/freshet-io/freshet/inference"
 	"github.com/freshet-io/freshet/internal/histogram"
+	"github.com/freshet-io/freshet/state"
 )
 
 // counters are what all tasks of a pipeline count into, once a batch.
@@ -31,6 +32,7 @@ type counters struct {
 	reasons map[string]uint64
 	// Of the tasks that run, by stage and partition.
 	states      map[[2]int]stateSize
+	spaces      map[[2]int][]*state.Space
 	checkpoints map[[2]int]checkpointed
 }
 
@@ -58,6 +60,16 @@ func (c *counters) state(task [2]int, keys, bytes int64) {
 	c.states[task] = stateSize{keys, bytes}
 }
 
+// store notes a part of the local store that holds keys of a task.
+func (c *counters) store(task [2]int, s *state.Space) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.spaces == nil {
+		c.spaces = map[[2]int][]*state.Space{}
+	}
+	c.spaces[task] = append(c.spaces[task], s)
+}
+
 // checkpoint notes that a task's checkpoint has a size and holds what was committed up to a time.
 func (c *counters) checkpoint(task [2]int, bytes int64, upTo time.Time) {
 	c.mu.Lock()
@@ -70,6 +82,7 @@ func (c *counters) forget(task [2]int) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	delete(c.states, task)
+	delete(c.spaces, task)
 	delete(c.checkpoints, task)
 }
 
@@ -125,9 +138,13 @@ type Stats struct {
 type StageStats struct {
 	// Topic is what the stage reads, and By the field that its windows go by.
 	Topic, By string
-	// Keys and Bytes are the size of its keyed state; windows that cannot share
-	// state count their keys each.
+	// Keys and Bytes are the size of its keyed state in memory; windows that
+	// cannot share state count their keys each.
 	Keys, Bytes int64
+	// StoredKeys and StoredBytes are an estimate of what lies in the local store
+	// instead; Store says whether there is one.
+	Store                   bool
+	StoredKeys, StoredBytes int64
 	// Held counts the events that were read and wait for their turn in the order of time.
 	Held int64
 	// Watermarks are the event times that it has reached, by partition, in Unix nanoseconds.
@@ -168,6 +185,7 @@ func (p *Pipeline) Stats() Stats {
 		z.Watermarks, z.Held = p.progress.of(i)
 		s.Stages = append(s.Stages, z)
 	}
+	c.stored(s.Stages)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	s.DeadLetters = maps.Clone(c.reasons)
@@ -182,6 +200,25 @@ func (p *Pipeline) Stats() Stats {
 		}
 	}
 	return s
+}
+
+// stored measures the local store. That may take a while, in which tasks count on.
+func (c *counters) stored(stages []StageStats) {
+	c.mu.Lock()
+	spaces := maps.Clone(c.spaces)
+	c.mu.Unlock()
+	for task, parts := range spaces {
+		z := &stages[task[0]]
+		z.Store = true
+		for _, space := range parts {
+			size, err := space.Stats()
+			if err != nil {
+				continue // the task has ended meanwhile
+			}
+			z.StoredKeys += size.Keys
+			z.StoredBytes += size.DiskBytes
+		}
+	}
 }
 
 // Letters is the number of dead letters of all reasons.

@@ -79,6 +79,42 @@ func TestStatsSayWhereEachStageIs(t *testing.T) {
 	}
 }
 
+func TestStatsMeasureTheLocalStore(t *testing.T) {
+	vs := visits(400, 5)
+	s := newSetup(t, chain)
+	createVisits(t, s.b)
+	publish(t, s.b, "visits", records(vs)...)
+	spec, faults := pipeline.Load(chain, nil)
+	if faults != nil {
+		t.Fatal(pipeline.Error(faults))
+	}
+	spec.State.Store, spec.State.Memory = "map", 4<<10
+	plan, faults := pipeline.MakePlan(spec, s.open)
+	if faults != nil {
+		t.Fatal(pipeline.Error(faults))
+	}
+	p, err := pipeline.New(plan, pipeline.Deps{Broker: s.b, OpenStore: openMap})
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.Shrink(16, 4<<10)
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	done := make(chan error, 1)
+	go func() { done <- p.Run(ctx, pipeline.RunOptions{}) }()
+	for p.Stats().Predictions < 400 && ctx.Err() == nil {
+		<-time.After(time.Millisecond)
+	}
+	// Of the 20 customers, whose windows come first, some do not fit.
+	if z := p.Stats().Stages[0]; !z.Store || z.Keys+z.StoredKeys < 20 || z.StoredKeys == 0 {
+		t.Errorf("%+v", z)
+	}
+	cancel()
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+}
+
 func TestStatsCountWhatLookUpsCameTo(t *testing.T) {
 	s := newSetup(t, payments)
 	s.send(payment(1, "ann", 1, 0, ""), payment(2, "ann", 1, time.Minute, ""), payment(3, "bob", 1, time.Hour, "")) // the second at a merchant that is not in the table
