@@ -6,6 +6,7 @@ import (
 
 	"github.com/freshet-io/freshet/broker"
 	"github.com/freshet-io/freshet/errkind"
+	"github.com/freshet-io/freshet/pipeline"
 )
 
 type topicSummary struct {
@@ -13,6 +14,8 @@ type topicSummary struct {
 	Partitions int    `json:"partitions"`
 	Records    int64  `json:"records"`
 	Bytes      int64  `json:"bytes"`
+	// Internal: a pipeline keeps its state there, or carries events between two keys.
+	Internal bool `json:"internal,omitempty"`
 }
 
 func summarize(name string, t *broker.Topic) topicSummary {
@@ -33,6 +36,7 @@ func (s *Server) listTopics(w http.ResponseWriter, r *http.Request) {
 	out := struct {
 		Topics []topicSummary `json:"topics"`
 	}{[]topicSummary{}}
+	internal := pipeline.InternalTopics(names)
 	for _, name := range names {
 		t, err := s.o.Broker.Describe(r.Context(), name, "")
 		if errkind.Is(err, errkind.NotFound) {
@@ -42,7 +46,9 @@ func (s *Server) listTopics(w http.ResponseWriter, r *http.Request) {
 			s.fail(w, r, err)
 			return
 		}
-		out.Topics = append(out.Topics, summarize(name, &t))
+		sum := summarize(name, &t)
+		sum.Internal = internal[name]
+		out.Topics = append(out.Topics, sum)
 	}
 	writeJSON(w, http.StatusOK, out)
 }

@@ -26,15 +26,28 @@ type runFlags struct {
 
 // runSummary is what a run did.
 type runSummary struct {
-	Pipeline    string             `json:"pipeline"`
-	Events      uint64             `json:"events"`
-	Predictions uint64             `json:"predictions"`
-	DeadLetters map[string]uint64  `json:"dead_letters"`
-	Routes      map[string]uint64  `json:"routes"`
-	Seconds     float64            `json:"seconds"`
-	PerSecond   float64            `json:"events_per_second"`
-	Freshness   map[string]float64 `json:"freshness_seconds"`
-	Arrival     map[string]float64 `json:"arrival_to_publish_seconds"`
+	Pipeline    string            `json:"pipeline"`
+	Events      uint64            `json:"events"`
+	Predictions uint64            `json:"predictions"`
+	DeadLetters map[string]uint64 `json:"dead_letters"`
+	// Late counts events that came later than allowed; LatePolicy says what became of them.
+	Late       uint64 `json:"late"`
+	LatePolicy string `json:"late_policy"`
+	// Filled counts rows that resampling made in gaps.
+	Filled    uint64                   `json:"filled_rows"`
+	Lookups   map[string]lookupSummary `json:"lookups,omitempty"`
+	Routes    map[string]uint64        `json:"routes"`
+	Seconds   float64                  `json:"seconds"`
+	PerSecond float64                  `json:"events_per_second"`
+	Freshness map[string]float64       `json:"freshness_seconds"`
+	Arrival   map[string]float64       `json:"arrival_to_publish_seconds"`
+}
+
+// lookupSummary counts the rows that were looked up in a table.
+type lookupSummary struct {
+	Found   uint64 `json:"found"`
+	Missing uint64 `json:"missing"`
+	Failed  uint64 `json:"failed"`
 }
 
 func (a *app) runCommand() *cobra.Command {
@@ -60,7 +73,7 @@ While it runs, the HTTP API takes events (POST /topics/TOPIC), streams topics (G
 	p := cmd.Flags()
 	f.add(p)
 	p.BoolVar(&f.untilIdle, "until-idle", false, "end when every event of the source has been processed")
-	p.BoolVar(&f.newEmpty, "new-windows-empty", false, "after a change of the pipeline, let windows begin empty whose state cannot be kept")
+	p.BoolVar(&f.newEmpty, "new-windows-empty", false, "after a change of the pipeline: windows whose old state cannot be kept begin empty")
 	outputFlag(p, &f.output, "text", "json")
 	return cmd
 }
@@ -157,9 +170,22 @@ func runProgress(ctx context.Context, p *pipeline.Pipeline, elapsed time.Duratio
 	if p.Ready() {
 		lag, _ = p.Lag(ctx) // a progress line without it is no failure
 	}
-	return fmt.Sprintf("%s events  %s events/s  %s predictions  %s dead letters  freshness p99 %s  lag %s",
+	return progressLine(s, lag, elapsed)
+}
+
+// progressLine is the state of a run. Its lag is that of all stages.
+func progressLine(s pipeline.Stats, lag broker.Lag, elapsed time.Duration) string {
+	late := ""
+	if s.Late > 0 {
+		late = fmt.Sprintf("  %s late", group(int64(s.Late)))
+	}
+	oldest := ""
+	if lag.Records > 0 {
+		oldest = ", the oldest " + short(int64(lag.OldestAge))
+	}
+	return fmt.Sprintf("%s events  %s events/s  %s predictions  %s dead letters%s  freshness p99 %s  lag %s%s",
 		group(int64(s.Consumed)), group(int64(perSecond(int64(s.Consumed), elapsed))), group(int64(s.Predictions)),
-		group(int64(s.Letters())), short(s.SinceArrival.Quantile(0.99)), group(lag.Records))
+		group(int64(s.Letters())), late, short(s.SinceArrival.Quantile(0.99)), group(lag.Records), oldest)
 }
 
 func (a *app) runSummary(s pipeline.Stats, elapsed time.Duration, output string) error {
@@ -167,22 +193,46 @@ func (a *app) runSummary(s pipeline.Stats, elapsed time.Duration, output string)
 		quantiles := func(q func(float64) int64) map[string]float64 {
 			return map[string]float64{"p50": float64(q(0.5)) / 1e9, "p99": float64(q(0.99)) / 1e9, "p999": float64(q(0.999)) / 1e9}
 		}
+		lookups := map[string]lookupSummary{}
+		for _, t := range s.Tables {
+			lookups[t.Name] = lookupSummary{t.Found, t.Missing, t.Failed}
+		}
 		return writeJSON(a.Stdout, runSummary{
 			Pipeline: s.Name, Events: s.Consumed, Predictions: s.Predictions, DeadLetters: s.DeadLetters, Routes: s.Routes,
+			Late: s.Late, LatePolicy: s.LatePolicy.String(), Filled: s.Filled, Lookups: lookups,
 			Seconds: elapsed.Seconds(), PerSecond: perSecond(int64(s.Consumed), elapsed),
 			Freshness: quantiles(s.Freshness.Quantile), Arrival: quantiles(s.SinceArrival.Quantile),
 		})
 	}
+	if _, err := fmt.Fprintln(a.Stdout, summaryLine(s, elapsed)); err != nil {
+		return errkind.Errorf(errkind.Permanent, "write output: %w", err)
+	}
+	return nil
+}
+
+// summaryLine is what a run did. What did not happen, and need not, is left out.
+func summaryLine(s pipeline.Stats, elapsed time.Duration) string {
 	f := demoFrame{stats: s}
 	letters := ""
 	if r := f.reasons(); r != "" {
 		letters = " (" + r + ")"
 	}
-	_, err := fmt.Fprintf(a.Stdout, "%s: %s events, %s predictions, %s dead letters%s in %.1f s, %s events/s\n",
-		s.Name, group(int64(s.Consumed)), group(int64(s.Predictions)), group(int64(s.Letters())), letters,
-		elapsed.Seconds(), group(int64(perSecond(int64(s.Consumed), elapsed))))
-	if err != nil {
-		return errkind.Errorf(errkind.Permanent, "write output: %w", err)
+	more := ""
+	if s.Filled > 0 {
+		more += fmt.Sprintf(", %s rows filled", group(int64(s.Filled)))
 	}
-	return nil
+	switch { // late events that are dead letters stand among those
+	case s.Late > 0 && s.LatePolicy == pipeline.LateScore:
+		more += fmt.Sprintf(", %s late (scored)", group(int64(s.Late)))
+	case s.Late > 0 && s.LatePolicy == pipeline.LateDrop:
+		more += fmt.Sprintf(", %s late (dropped)", group(int64(s.Late)))
+	}
+	for _, t := range s.Tables {
+		if t.Failed > 0 {
+			more += fmt.Sprintf(", %s look-ups in %s failed", group(int64(t.Failed)), t.Name)
+		}
+	}
+	return fmt.Sprintf("%s: %s events, %s predictions, %s dead letters%s%s in %.1f s, %s events/s",
+		s.Name, group(int64(s.Consumed)), group(int64(s.Predictions)), group(int64(s.Letters())), letters, more,
+		elapsed.Seconds(), group(int64(perSecond(int64(s.Consumed), elapsed))))
 }

@@ -13,6 +13,9 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/freshet-io/freshet/broker"
+	"github.com/freshet-io/freshet/pipeline"
 )
 
 const example = "../../examples/card-fraud/pipeline.yaml"
@@ -138,6 +141,54 @@ func TestRunServesUntilInterruptedAndOtherCommandsGoThroughIt(t *testing.T) {
 	o = r.wait(t)
 	if o.code != exitDone || !strings.HasPrefix(o.out, "card-fraud: 1,501 events, 1,500 predictions, 1 dead letters") {
 		t.Errorf("interrupted: %+v", o)
+	}
+}
+
+func TestRunSaysWhatWasLateFilledAndNotFound(t *testing.T) {
+	s := pipeline.Stats{
+		Name: "p", Consumed: 2000, Predictions: 1990, DeadLetters: map[string]uint64{"schema": 7},
+		Late: 3, LatePolicy: pipeline.LateDrop, Filled: 1200,
+		Tables: []pipeline.TableStats{{Name: "merchants", Found: 1980, Missing: 10}, {Name: "devices", Failed: 5}},
+	}
+	want := "p: 2,000 events, 1,990 predictions, 7 dead letters (schema 7), 1,200 rows filled, 3 late (dropped), 5 look-ups in devices failed in 2.0 s, 1,000 events/s"
+	if d := cmp.Diff(want, summaryLine(s, 2*time.Second)); d != "" {
+		t.Error(d)
+	}
+	want = "2,000 events  1,000 events/s  1,990 predictions  7 dead letters  3 late  freshness p99 0.00 ms  lag 12, the oldest 3.0 ms"
+	if d := cmp.Diff(want, progressLine(s, broker.Lag{Records: 12, OldestAge: 3 * time.Millisecond}, 2*time.Second)); d != "" {
+		t.Error(d)
+	}
+}
+
+func TestTopicsOfAPipelinesOwnAreShownOnRequest(t *testing.T) {
+	data := filepath.Join(t.TempDir(), "data")
+	must(t, "", "produce", "--pipeline", example, "--generate", "card-fraud", "--count", "100", "--data", data)
+	out := must(t, "", "run", example, "--until-idle", "--listen", "off", "--data", data, "-o", "json")
+	var s runSummary
+	if err := json.Unmarshal([]byte(out), &s); err != nil || s.Predictions != 100 || s.LatePolicy != "score" {
+		t.Errorf("summary: %s (%v)", out, err)
+	}
+	short := must(t, "", "topics", "--data", data)
+	if strings.Contains(short, "card-fraud-by-") || !strings.HasSuffix(short, "\n3 more are internal to pipelines: --all shows them\n") {
+		t.Errorf("topics:\n%s", short)
+	}
+	all := must(t, "", "topics", "--all", "--data", data)
+	if n := strings.Count(all, "  internal\n"); n != 3 {
+		t.Errorf("%d internal topics:\n%s", n, all)
+	}
+	var infos []topicInfo
+	if err := json.Unmarshal([]byte(must(t, "", "topics", "list", "--data", data, "-o", "json")), &infos); err != nil {
+		t.Fatal(err)
+	}
+	internal := map[string]bool{}
+	for _, i := range infos {
+		if i.Internal {
+			internal[i.Topic] = true
+		}
+	}
+	want := map[string]bool{"card-fraud-state": true, "card-fraud-by-terminal_id": true, "card-fraud-by-terminal_id-state": true}
+	if d := cmp.Diff(want, internal); d != "" {
+		t.Error(d)
 	}
 }
 

@@ -18,15 +18,17 @@ import (
 
 // topicInfo is a topic as `topics` shows it.
 type topicInfo struct {
-	Topic       string          `json:"topic"`
-	Partitions  int             `json:"partitions"`
-	Events      int64           `json:"events"`
-	Bytes       int64           `json:"bytes"`
-	Retention   string          `json:"retention,omitempty"`
-	RetainBytes int64           `json:"retain_bytes,omitempty"`
-	DedupWindow string          `json:"dedup_window,omitempty"`
-	States      []partitionInfo `json:"partition_states,omitempty"`
-	Groups      []groupInfo     `json:"groups,omitempty"`
+	Topic       string `json:"topic"`
+	Partitions  int    `json:"partitions"`
+	Events      int64  `json:"events"`
+	Bytes       int64  `json:"bytes"`
+	Retention   string `json:"retention,omitempty"`
+	RetainBytes int64  `json:"retain_bytes,omitempty"`
+	DedupWindow string `json:"dedup_window,omitempty"`
+	// Internal: a pipeline keeps its state there, or carries events between two keys.
+	Internal bool            `json:"internal,omitempty"`
+	States   []partitionInfo `json:"partition_states,omitempty"`
+	Groups   []groupInfo     `json:"groups,omitempty"`
 }
 
 type partitionInfo struct {
@@ -54,10 +56,16 @@ type groupPartitonInfo struct {
 
 func (a *app) topicsCommand() *cobra.Command {
 	var output string
-	list := func(cmd *cobra.Command, _ []string) error { return a.topicsList(cmd.Context(), output) }
+	var all bool
+	list := func(cmd *cobra.Command, _ []string) error { return a.topicsList(cmd.Context(), all, output) }
 	cmd := &cobra.Command{
 		Use:   "topics",
 		Short: "List, describe, make and delete topics",
+		Long: `List, describe, make and delete topics. Without a command it lists them.
+
+Topics in which a pipeline keeps its state (PIPELINE-state), or carries events from
+one key to another (PIPELINE-by-FIELD), are shown with --all. In JSON they are always
+there, marked "internal".`,
 		Example: `  freshet topics
   freshet topics describe transactions --group card-fraud`,
 		Args: cobra.NoArgs,
@@ -66,7 +74,10 @@ func (a *app) topicsCommand() *cobra.Command {
 	cmd.PersistentFlags().StringVarP(&output, "output", "o", "text", "output: text, json")
 
 	listCmd := &cobra.Command{
-		Use: "list", Short: "List all topics", Example: "  freshet topics list --output json", Args: cobra.NoArgs, RunE: list,
+		Use: "list", Short: "List topics", Example: "  freshet topics list --output json", Args: cobra.NoArgs, RunE: list,
+	}
+	for _, c := range []*cobra.Command{cmd, listCmd} {
+		c.Flags().BoolVar(&all, "all", false, "show the topics that are internal to pipelines too")
 	}
 
 	var groups []string
@@ -138,7 +149,7 @@ func describeTopic(t broker.Topic, name string, states bool) topicInfo {
 	return info
 }
 
-func (a *app) topicsList(ctx context.Context, output string) error {
+func (a *app) topicsList(ctx context.Context, all bool, output string) error {
 	if err := checkOutput(output, "text", "json"); err != nil {
 		return err
 	}
@@ -147,6 +158,7 @@ func (a *app) topicsList(ctx context.Context, output string) error {
 		if err != nil {
 			return err
 		}
+		internal := pipeline.InternalTopics(names)
 		infos := []topicInfo{}
 		for _, name := range names {
 			t, err := b.Describe(ctx, name, "")
@@ -156,7 +168,9 @@ func (a *app) topicsList(ctx context.Context, output string) error {
 			if err != nil {
 				return err
 			}
-			infos = append(infos, describeTopic(t, name, false))
+			info := describeTopic(t, name, false)
+			info.Internal = internal[name]
+			infos = append(infos, info)
 		}
 		if output == "json" {
 			return writeJSON(a.Stdout, infos)
@@ -167,10 +181,23 @@ func (a *app) topicsList(ctx context.Context, output string) error {
 		}
 		w := tabwriter.NewWriter(a.Stdout, 0, 0, 2, ' ', 0)
 		fmt.Fprintln(w, "TOPIC\tPARTITIONS\tEVENTS\tSIZE")
+		hidden := 0
 		for _, i := range infos {
-			fmt.Fprintf(w, "%s\t%d\t%s\t%s\n", i.Topic, i.Partitions, group(i.Events), bytesText(i.Bytes))
+			if i.Internal && !all {
+				hidden++
+				continue
+			}
+			mark := ""
+			if i.Internal {
+				mark = "\tinternal"
+			}
+			fmt.Fprintf(w, "%s\t%d\t%s\t%s%s\n", i.Topic, i.Partitions, group(i.Events), bytesText(i.Bytes), mark)
 		}
-		return w.Flush()
+		if err := w.Flush(); err != nil || hidden == 0 {
+			return err
+		}
+		_, err = fmt.Fprintf(a.Stdout, "%d more are internal to pipelines: --all shows them\n", hidden)
+		return err
 	})
 }
 
