@@ -74,7 +74,7 @@ func report(b *testing.B, used time.Duration) {
 }
 
 // BenchmarkCardFraud runs the example's pipeline over payments that wait on the
-// journal: contract, six windows, two expressions, 100 trees, routes, commits.
+// journal: contract, twelve windows by two keys, two expressions, 100 trees, routes, commits.
 func BenchmarkCardFraud(b *testing.B) {
 	var used time.Duration
 	for b.Loop() {

@@ -13,6 +13,7 @@ import (
 	"go.yaml.in/yaml/v4"
 
 	"github.com/freshet-io/freshet/broker"
+	"github.com/freshet-io/freshet/contract"
 	"github.com/freshet-io/freshet/errkind"
 	"github.com/freshet-io/freshet/event"
 )
@@ -266,6 +267,8 @@ func runCase(ctx context.Context, file string, c *Case, d CaseDeps) (outcomes []
 		switch {
 		case letters[sources[i]] != nil:
 			outcomes[i] = letters[sources[i]]
+		case plan.series != nil:
+			outcomes[i] = byID[plan.lastPoint(e.Payload)]
 		case byID[string(id)] != nil && len(id) > 0:
 			outcomes[i] = byID[string(id)]
 		default:
@@ -273,6 +276,21 @@ func runCase(ctx context.Context, file string, c *Case, d CaseDeps) (outcomes []
 		}
 	}
 	return outcomes, nil
+}
+
+// lastPoint is the id of the newest point of its series that a reading can give out.
+func (p *Plan) lastPoint(payload []byte) string {
+	src := &p.Spec.Source
+	d, err := p.Contract.NewDecoder(contract.Options{Key: src.Key, Time: src.timeRule(p.Contract), MaxBytes: src.MaxBytes})
+	if err != nil {
+		return ""
+	}
+	var rows contract.Rows
+	d.Decode([]event.Record{{Value: payload, Time: time.Now().UnixNano()}}, &rows)
+	if rows.N == 0 {
+		return ""
+	}
+	return string(appendPoint(nil, rows.Key[0], floorTime(rows.Time[0], p.series.spec.Every)))
 }
 
 // collect reads the results of a topic by the id of their source event.

@@ -75,7 +75,7 @@ func New(plan *Plan, d Deps) (*Pipeline, error) {
 	}
 	p := &Pipeline{plan: plan, broker: d.Broker, log: d.Logger, topics: plan.Spec.topics(), began: time.Now(), frameEvents: fetchMax, cycle: cycleBytes, openLookup: d.OpenLookup, openObjects: d.OpenObjects, openStore: d.OpenStore}
 	if plan.series != nil {
-		p.frameEvents = seriesFetch
+		p.frameEvents = plan.series.fetch()
 	}
 	if p.log == nil {
 		p.log = slog.New(slog.DiscardHandler)

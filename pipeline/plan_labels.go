@@ -126,5 +126,6 @@ func (p *planner) resampleStep(st *Resample) {
 	}
 	if st.Flag != "" {
 		s.flag = p.add(st.Flag, event.Bool, st.pos)
+		p.plan.results = append(p.plan.results, s.flag)
 	}
 }

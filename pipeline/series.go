@@ -18,8 +18,15 @@ type seriesStep struct {
 	filled    int // rows of the frame that no reading stands behind
 }
 
-// seriesFetch is the greatest number of readings of a frame: each may give many rows.
-const seriesFetch = 256
+// seriesRows is about how many rows the readings of one frame may give at most,
+// each of them a whole gap.
+const seriesRows = 1 << 20
+
+// fetch is the greatest number of readings of a frame.
+func (s *seriesPlan) fetch() int {
+	gap := int(s.spec.Limit/s.spec.Every) + 1
+	return min(max(1, seriesRows/gap), 256)
+}
 
 func newSeriesStep(p *Plan) (*seriesStep, error) {
 	spec := p.series.spec
@@ -59,15 +66,7 @@ func (s *seriesStep) run(f *frame) {
 	for _, i := range s.plan.fields {
 		b.Fields = append(b.Fields, &f.rows.Columns[i])
 	}
-	if f.rows.N == 0 {
-		f.series.Row = f.series.Row[:0]
-		f.series.Filled = f.series.Filled[:0]
-		for _, c := range f.series.Columns {
-			c.Reset(0)
-		}
-	} else {
-		_, s.delta = s.resampler.Resample(b, 0, math.MaxInt, &f.series, s.delta)
-	}
+	_, s.delta = s.resampler.Resample(b, 0, math.MaxInt, &f.series, s.delta)
 	n := len(f.series.Row)
 	old, rows := &f.rows, &f.spare
 	rows.N = n
@@ -83,8 +82,7 @@ func (s *seriesStep) run(f *frame) {
 		}
 		rows.Key[i], rows.Time[i], rows.Arrival[i] = f.series.Keys[i], f.series.Times[i], old.Arrival[r]
 		from := len(f.text)
-		f.text = append(append(f.text, rows.Key[i]...), '@')
-		f.text = time.Unix(0, rows.Time[i]).UTC().AppendFormat(f.text, time.RFC3339Nano)
+		f.text = appendPoint(f.text, rows.Key[i], rows.Time[i])
 		rows.ID[i] = textOf(f.text[from:])
 		if f.series.Filled[i] {
 			s.filled++
@@ -99,4 +97,18 @@ func (s *seriesStep) run(f *frame) {
 	old.Arrival, rows.Arrival = rows.Arrival, old.Arrival
 	f.origins = origins
 	f.keys = old.Key
+}
+
+// appendPoint writes the id of a point of a series: KEY@TIME.
+func appendPoint(b []byte, key string, t int64) []byte {
+	return time.Unix(0, t).UTC().AppendFormat(append(append(b, key...), '@'), time.RFC3339Nano)
+}
+
+// floorTime is the last multiple of every, from the Unix epoch, that is not after t.
+func floorTime(t int64, every time.Duration) int64 {
+	r := t % int64(every)
+	if r < 0 {
+		r += int64(every)
+	}
+	return t - r
 }

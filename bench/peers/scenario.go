@@ -36,12 +36,9 @@ type scenario struct {
 // newScenario writes the pipeline's files into dir and makes n payments.
 func newScenario(dir, root string, n int) (*scenario, error) {
 	s := &scenario{dir: dir, model: filepath.Join(dir, "fraud-risk.onnx"), risk: map[int64]float64{}}
-	model, err := os.ReadFile(filepath.Join(root, "examples/card-fraud/models/fraud-risk.onnx"))
-	if err != nil {
-		return nil, fmt.Errorf("read the example's model: %w", err)
-	}
-	files := map[string][]byte{"fraud-risk.onnx": model, "terminals.csv": s.terminals()}
-	for _, name := range []string{"contract.schema.json", "pipeline.yaml"} {
+	files := map[string][]byte{"terminals.csv": s.terminals()}
+	for _, name := range []string{"contract.schema.json", "pipeline.yaml", "fraud-risk.onnx"} {
+		var err error
 		if files[name], err = scenarioFiles.ReadFile("scenario/" + name); err != nil {
 			return nil, err
 		}
