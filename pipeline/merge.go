@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"math"
 	"slices"
+	"sort"
 	"strings"
 	"time"
 
@@ -113,7 +114,7 @@ func compareCells(a *event.Column, i int, b *event.Column, j int) int {
 
 func (l *lane) empty() bool { return l.at == len(l.ready) }
 func (l *lane) head() pick  { return l.ready[l.at] }
-func (l *lane) rows() int   { return len(l.ready) - l.at + len(l.held) }
+func (l *lane) rows() int   { return len(l.ready) - l.at }
 
 // compact forgets the rows that have gone, where they are the most.
 func (l *lane) compact() {
@@ -133,28 +134,45 @@ func (l *lane) add(b *block) {
 }
 
 // hold takes in a block's rows that may have to wait for their order, and lets
-// those go before which nothing can come any more.
-func (l *lane) hold(b *block) {
+// those go before which nothing can come any more; it returns what release does.
+func (l *lane) hold(b *block) (early int) {
+	old := len(l.held)
 	for row := range b.rows.N {
 		l.held = append(l.held, pick{b, int32(row)})
 	}
-	l.release(l.watermark)
+	// Most rows come in order: only what they overlap with is sorted with them.
+	if added := l.held[old:]; len(added) > 0 {
+		slices.SortStableFunc(added, pick.compare)
+		from := sort.Search(old, func(i int) bool { return l.held[i].compare(added[0]) > 0 })
+		if from < old {
+			slices.SortStableFunc(l.held[from:], pick.compare)
+		}
+	}
+	return l.release(l.watermark)
 }
 
-// release lets go held rows with a time before t.
-func (l *lane) release(t int64) {
-	slices.SortStableFunc(l.held, pick.compare)
+// release lets go held rows with a time before t, and, where more are held than
+// may be, the earliest of them. It returns the number of those.
+func (l *lane) release(t int64) (early int) {
 	n := 0
 	for n < len(l.held) && l.held[n].time() < t {
 		n++
 	}
+	if len(l.held)-n > heldRows {
+		early = len(l.held) - n - heldRows/2
+		n += early
+	}
 	if n == 0 {
-		return
+		return 0
 	}
 	l.compact()
 	l.ready = append(l.ready, l.held[:n]...)
 	l.held = l.held[:copy(l.held, l.held[n:])]
+	return early
 }
+
+// heldRows is how many rows of a lane may wait for their order.
+const heldRows = 1 << 20
 
 // merge is lanes taken together.
 type merge struct {

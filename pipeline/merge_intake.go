@@ -226,7 +226,7 @@ func (m *merge) holderOfNext() *lane {
 // rows is how many events were read and wait for their turn.
 func (m *mergeIntake) rows() (n int) {
 	for _, l := range m.events {
-		n += l.rows()
+		n += l.rows() + len(l.held)
 	}
 	return n
 }
@@ -340,7 +340,9 @@ func (m *mergeIntake) takeEvents(batch *broker.Batch) error {
 	m.scan, m.end = batch.Next(), batch.End
 	m.read += len(recs)
 	if m.t.p.plan.order >= 0 {
-		l.hold(b)
+		if n := l.hold(b); n > 0 {
+			m.t.log.Warn("events go before their order is certain: more of them lie within the lateness than are held", "events", n, "held", heldRows)
+		}
 	} else {
 		l.add(b)
 	}
