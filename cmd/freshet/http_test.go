@@ -114,7 +114,8 @@ func TestResultsAreFollowedOverHTTP(t *testing.T) {
 	defer metrics.Body.Close()
 	want := map[string]bool{
 		`freshet_predictions_total{model="fraud-risk",pipeline="card-fraud",version="1.0.0"} 5`: true,
-		`freshet_consumer_lag{pipeline="card-fraud"} 0`:                                         true,
+		`freshet_consumer_lag{pipeline="card-fraud",topic="transactions"} 0`:                    true,
+		`freshet_consumer_lag{pipeline="card-fraud",topic="card-fraud-by-terminal_id"} 0`:       true,
 	}
 	for sc := bufio.NewScanner(metrics.Body); sc.Scan(); {
 		delete(want, sc.Text())
