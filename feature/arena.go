@@ -55,3 +55,12 @@ func (a *arena[T]) block(ref uint64, class uint8) []T {
 	off := int(uint32(ref))
 	return a.chunks[ref>>32][off : off+int(capacity(class))*a.stride]
 }
+
+// extend appends n zero elements.
+func extend[T any](s []T, n int) []T {
+	var zero T
+	for range n {
+		s = append(s, zero)
+	}
+	return s
+}

@@ -46,7 +46,7 @@ func (w *Windows) takeKeyLabel(l *Labels, j int) {
 }
 
 func (w *Windows) readKeyed(key string, t int64, row int) {
-	_, k, ok := w.index.find(key)
+	k, ok := w.index.find(key)
 	switch {
 	case !ok:
 		w.readNothing(row)
@@ -55,7 +55,7 @@ func (w *Windows) readKeyed(key string, t int64, row int) {
 		w.pages.use(k)
 	}
 	switch {
-	case t < w.clock[k]:
+	case t < *w.keyClock(k):
 		w.readPast(k, t, w.search(k, func(u uint64) bool { return int64(u) > t }), row)
 		return
 	case w.due(k, t):
@@ -67,7 +67,7 @@ func (w *Windows) readKeyed(key string, t int64, row int) {
 
 // due reports whether an entry enters or leaves a window until t.
 func (w *Windows) due(k uint32, t int64) bool {
-	r := &w.rings[k]
+	r := w.ring(k)
 	v := w.view(r)
 	heads := w.keyHeads(k)
 	for i := range w.spans {
@@ -86,12 +86,12 @@ func (w *Windows) due(k uint32, t int64) bool {
 
 // move lets a key's windows stand at time t, without a new entry.
 func (w *Windows) move(k uint32, t int64) {
-	if t < w.clock[k] {
+	if t < *w.keyClock(k) {
 		return
 	}
-	w.clock[k] = t
+	*w.keyClock(k) = t
 	w.watermark = max(w.watermark, t)
-	r := &w.rings[k]
+	r := w.ring(k)
 	w.advance(k, r, w.view(r), t)
 	for i := range w.groups {
 		if g := &w.groups[i]; g.lead < 0 {
@@ -99,6 +99,6 @@ func (w *Windows) move(k uint32, t int64) {
 		}
 	}
 	if r.start == r.tail {
-		w.clock[k] = math.MinInt64 // an empty key is as good as none, which may come of it
+		*w.keyClock(k) = math.MinInt64 // an empty key is as good as none, which may come of it
 	}
 }

@@ -181,16 +181,16 @@ func (w *Windows) Adopt(old *Windows) error {
 	for i := range from {
 		from[i] = w.columnIn(old, &w.columns[i])
 	}
-	for k := range old.rings {
-		if r := &old.rings[k]; r.used && r.start != r.tail {
-			w.adoptKey(old, uint32(k), from)
+	for k := range uint32(old.index.size()) {
+		if r := old.ring(k); r.used && r.start != r.tail {
+			w.adoptKey(old, k, from)
 		}
 	}
 	return nil
 }
 
 func (w *Windows) adoptKey(old *Windows, k uint32, from []int) {
-	r := &old.rings[k]
+	r := old.ring(k)
 	now := old.standing(k)
 	v := old.view(r)
 	start := old.search(k, func(t uint64) bool { return uint64(now)-t < w.horizon })
@@ -208,7 +208,7 @@ func (w *Windows) adoptKey(old *Windows, k uint32, from []int) {
 			w.words[w.idAt-1][i], w.words[w.idAt][i] = e[old.idAt], e[old.idAt+1]
 		}
 	}
-	to, into := w.install(old.index.keys[k], n, now)
+	to, into := w.install(old.index.key(k), n, now)
 	for i := range uint32(n) {
 		e := into.at(i)
 		w.write(e, int64(v.at(start + i)[0]), int(i))

@@ -27,7 +27,7 @@ func (w *Windows) appendKeys(dst []byte, numbers []uint32) []byte {
 		ref, fresh := w.local.ref(k)
 		dst = binary.AppendUvarint(dst, uint64(ref))
 		if fresh {
-			dst = appendText(dst, w.index.keys[k])
+			dst = appendText(dst, w.index.key(k))
 		}
 	}
 	return dst

@@ -122,7 +122,7 @@ func (w *Windows) applyLabel(j int) bool {
 			continue
 		}
 		k := hit.key - 1
-		r := &w.rings[k]
+		r := w.ring(k)
 		v := w.view(r)
 		s := r.start
 		if len(l.hits) == 1 && int32(hit.seq-s) > 0 {
@@ -161,7 +161,7 @@ func (w *Windows) relabel(k, s uint32, j int) {
 		if null || c.Kind == event.Float && word == nullFloat {
 			word, null = c.begin, c.null
 		}
-		e := w.view(&w.rings[k]).at(s)
+		e := w.view(w.ring(k)).at(s)
 		if e[1+col] == word && (!needsMask(c.Kind) || null == !w.valid(e, col)) {
 			continue
 		}
@@ -171,7 +171,7 @@ func (w *Windows) relabel(k, s uint32, j int) {
 
 // change replaces a value of an entry and corrects the windows that it is in.
 func (w *Windows) change(k, s uint32, col int, word uint64, null bool) {
-	e := w.view(&w.rings[k]).at(s)
+	e := w.view(w.ring(k)).at(s)
 	for i := range w.groups {
 		if g := &w.groups[i]; int32(s-w.end(k, g)) < 0 {
 			w.uncount(k, g, e, s, col)
@@ -292,8 +292,8 @@ func (w *Windows) recount(k uint32, gi int, e []uint64, s uint32, col int) {
 // forgetValues takes a key's values of a column out of the table of values.
 func (w *Windows) forgetValues(k uint32, g *group, col int) {
 	f := w.seenField(w.spans[g.from].group, col)
-	v := w.view(&w.rings[k])
-	for s, end := w.rings[k].start, w.end(k, g); s != end; s++ {
+	v := w.view(w.ring(k))
+	for s, end := w.ring(k).start, w.end(k, g); s != end; s++ {
 		if e := v.at(s); w.valid(e, col) {
 			w.seen.remove(k, f, e[1+col])
 		}
@@ -304,9 +304,9 @@ func (w *Windows) forgetValues(k uint32, g *group, col int) {
 func (w *Windows) learnValues(k uint32, gi, col int) {
 	g := &w.groups[gi]
 	f := w.seenField(gi, col)
-	v := w.view(&w.rings[k])
+	v := w.view(w.ring(k))
 	end := w.end(k, g)
-	for s := w.rings[k].start; s != end; s++ {
+	for s := w.ring(k).start; s != end; s++ {
 		e := v.at(s)
 		if !w.valid(e, col) {
 			continue

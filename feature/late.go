@@ -12,7 +12,7 @@ func (w *Windows) insertLate(k uint32, t int64, row int, read bool) {
 		}
 		return
 	}
-	r := &w.rings[k]
+	r := w.ring(k)
 	w.fit(r)
 	p := w.place(k, t, row)
 	e := w.view(r).at(p)
@@ -50,9 +50,9 @@ func (w *Windows) insertLate(k uint32, t int64, row int, read bool) {
 // standing is the time as of which a key's windows stand.
 func (w *Windows) standing(k uint32) int64 {
 	if w.join == ByKey {
-		return w.clock[k]
+		return *w.keyClock(k)
 	}
-	r := &w.rings[k]
+	r := w.ring(k)
 	return int64(w.view(r).at(r.tail - 1)[0])
 }
 
@@ -61,12 +61,12 @@ func (w *Windows) end(k uint32, g *group) uint32 {
 	if g.lead >= 0 {
 		return w.keyHeads(k)[g.lead]
 	}
-	return w.rings[k].tail
+	return w.ring(k).tail
 }
 
 // place makes room for the row behind all entries that are not newer, and writes it.
 func (w *Windows) place(k uint32, t int64, row int) uint32 {
-	r := &w.rings[k]
+	r := w.ring(k)
 	block := w.view(r)
 	p := w.search(k, func(u uint64) bool { return int64(u) > t })
 	for s := r.tail; s != p; s-- {
@@ -89,7 +89,7 @@ func (w *Windows) place(k uint32, t int64, row int) uint32 {
 
 // search returns the first entry for which found holds; it holds from there on.
 func (w *Windows) search(k uint32, found func(t uint64) bool) uint32 {
-	r := &w.rings[k]
+	r := w.ring(k)
 	block := w.view(r)
 	lo, n := r.start, r.tail-r.start
 	for n > 0 {
@@ -117,7 +117,7 @@ func (w *Windows) rebuildOrder(k uint32, g *group) {
 func (w *Windows) rebuildQueue(k uint32, i int) {
 	q := &w.keyQueues(k)[i]
 	q.start, q.tail = 0, 0
-	block := w.view(&w.rings[k])
+	block := w.view(w.ring(k))
 	from, to := w.extent(k, w.extremes[i].span)
 	for s := from; s != to; s++ {
 		w.enqueue(k, i, block.at(s), s)
@@ -125,7 +125,7 @@ func (w *Windows) rebuildQueue(k uint32, i int) {
 }
 
 func (w *Windows) rebuildLast(k uint32, g *group, i int) {
-	r := &w.rings[k]
+	r := w.ring(k)
 	block := w.view(r)
 	l := &w.lasts[i]
 	skip := l.prior

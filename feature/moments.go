@@ -105,7 +105,7 @@ func (w *Windows) settleMoments(k uint32, spanIndex int, a accumulator) {
 	if _, ok := m.variance(); ok {
 		return
 	}
-	block := w.view(&w.rings[k])
+	block := w.view(w.ring(k))
 	from, to := w.extent(k, spanIndex)
 	c, ok := w.total(block, from, to, a.col, m.n, true)
 	if !ok {

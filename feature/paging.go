@@ -27,7 +27,7 @@ type paging struct {
 }
 
 func (p *paging) bytes() int {
-	return 5*len(p.last) + p.away.bytes + 28*p.away.len() + p.ids.n*int(unsafe.Sizeof(idSlot{}))*3/2
+	return 5*len(p.last) + p.away.memory() + p.ids.n*int(unsafe.Sizeof(idSlot{}))*3/2
 }
 
 func (p *paging) use(k uint32) {
@@ -47,7 +47,7 @@ func (w *Windows) startPaging() *paging {
 // Missing appends the rows whose key has no state in memory.
 func (w *Windows) Missing(keys []string, dst []int32) []int32 {
 	for i, key := range keys {
-		if _, _, ok := w.index.find(key); !ok {
+		if _, ok := w.index.find(key); !ok {
 			dst = append(dst, int32(i))
 		}
 	}
@@ -61,7 +61,7 @@ func (w *Windows) LabelKeys(b *Labels, dst []string) []string {
 	for _, id := range b.IDs {
 		switch {
 		case w.join == ByKey:
-			if _, _, ok := w.index.find(id); !ok {
+			if _, ok := w.index.find(id); !ok {
 				dst = append(dst, id)
 			}
 		case w.ids && w.pages != nil:
@@ -76,8 +76,8 @@ func (w *Windows) LabelKeys(b *Labels, dst []string) []string {
 func (p *paging) keysOf(hash uint64, dst []string) []string {
 	mask := len(p.ids.slots) - 1
 	for i := int(hash) & mask; p.ids.slots[i].key != 0; i = (i + 1) & mask {
-		if s := p.ids.slots[i]; s.hash == hash && !slices.Contains(dst, p.away.keys[s.key-1]) {
-			dst = append(dst, p.away.keys[s.key-1])
+		if s := p.ids.slots[i]; s.hash == hash && !slices.Contains(dst, p.away.key(s.key-1)) {
+			dst = append(dst, strings.Clone(p.away.key(s.key-1)))
 		}
 	}
 	return dst
@@ -93,7 +93,7 @@ func (w *Windows) DeltaKeys(delta []byte, dst []string) ([]string, error) {
 		return dst, err
 	}
 	for _, key := range d.keys {
-		if _, _, ok := w.index.find(unsafe.String(unsafe.SliceData(key), len(key))); !ok {
+		if _, ok := w.index.find(unsafe.String(unsafe.SliceData(key), len(key))); !ok {
 			dst = append(dst, string(key))
 		}
 	}
@@ -108,8 +108,8 @@ func (w *Windows) DeltaKeys(delta []byte, dst []string) ([]string, error) {
 // AppendKey appends the state of a key, as a snapshot holds it; ok is false
 // where it has none in memory.
 func (w *Windows) AppendKey(dst []byte, key string) (out []byte, ok bool) {
-	_, k, ok := w.index.find(key)
-	if !ok || w.rings[k].start == w.rings[k].tail {
+	k, ok := w.index.find(key)
+	if !ok || w.ring(k).start == w.ring(k).tail {
 		return dst, false
 	}
 	return w.appendKey(append(dst, formatVersion), k), true
@@ -175,7 +175,7 @@ func (w *Windows) Discard(state []byte) error {
 // enlist makes the ids of a key that is away known.
 func (w *Windows) enlist(key string) {
 	p := w.pages
-	n := p.away.add(strings.Clone(key))
+	n := p.away.add(key, p.away.hash(key))
 	for _, h := range w.hashes {
 		p.ids.put(h, n, 0)
 	}
@@ -187,7 +187,7 @@ func (w *Windows) unlist(key string) {
 		return
 	}
 	p := w.pages
-	if _, n, ok := p.away.find(key); ok {
+	if n, ok := p.away.find(key); ok {
 		for _, h := range w.hashes {
 			p.ids.remove(h, n, 0)
 		}
@@ -203,13 +203,13 @@ func (w *Windows) Evict(budget int64, visit func(key string, state []byte) error
 	p := w.startPaging()
 	var state []byte
 	// Twice round: the first time takes the second chances away.
-	for steps := 2 * len(w.rings); steps > 0 && w.Bytes() > budget; steps-- {
-		if p.hand >= len(w.rings) {
+	for steps := 2 * w.index.size(); steps > 0 && w.Bytes() > budget; steps-- {
+		if p.hand >= w.index.size() {
 			p.hand = 0
 		}
 		k := uint32(p.hand)
 		p.hand++
-		r := &w.rings[k]
+		r := w.ring(k)
 		if !r.used || int(k) < len(p.last) && p.last[k] == p.batch {
 			continue
 		}
@@ -218,7 +218,7 @@ func (w *Windows) Evict(budget int64, visit func(key string, state []byte) error
 			continue
 		}
 		if r.start != r.tail {
-			key := w.index.keys[k]
+			key := strings.Clone(w.index.key(k)) // visit may keep it
 			state = w.appendKey(append(state[:0], formatVersion), k)
 			if err := visit(key, state); err != nil {
 				return fmt.Errorf("evict key %q: %w", key, err)

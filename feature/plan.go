@@ -35,6 +35,7 @@ type plan struct {
 	extremes  []extreme
 	lasts     []last
 	distincts bool
+	record    record
 
 	masked  bool   // an entry carries a word of null marks
 	ids     bool   // an entry carries two words of its event's id
@@ -45,6 +46,10 @@ type plan struct {
 	horizon uint64 // age at which an entry is dropped
 	print   uint64
 }
+
+// record is where the parts of a key's state lie in its row of words: its ring,
+// then heads, counts, firsts and lasts of 32 bits each, then the rest.
+type record struct{ small, sums, moments, queues, clock, size int }
 
 // op is one window, compiled: where its state lies in a key's arrays.
 type op struct {
@@ -355,6 +360,16 @@ func (p *plan) layout() {
 	p.idAt = p.stride
 	if p.ids = p.join == ByEvent && len(p.labels) > 0; p.ids {
 		p.stride += 2
+	}
+	r := &p.record
+	r.small = p.heads + p.counts + p.firsts + len(p.lasts)
+	r.sums = ringWords + (r.small+1)/2
+	r.moments = r.sums + sumWords*p.sums
+	r.queues = r.moments + momentsWords*p.moments
+	r.clock = r.queues + queueWords*len(p.extremes)
+	r.size = r.clock
+	if p.join == ByKey {
+		r.size++
 	}
 }
 

@@ -9,13 +9,13 @@ import (
 // push takes in a row that is not older than its key's newest: windows move to
 // its time and it is added to them. It reports false, having done nothing, for an older row.
 func (w *Windows) push(k uint32, t int64, row int) bool {
-	r := &w.rings[k]
+	r := w.ring(k)
 	block := w.view(r)
 	if w.join == ByKey {
-		if t < w.clock[k] {
+		if t < *w.keyClock(k) {
 			return false
 		}
-		w.clock[k] = t
+		*w.keyClock(k) = t
 	}
 	if r.start != r.tail {
 		if t < int64(block.at(r.tail - 1)[0]) {
@@ -169,7 +169,7 @@ func (w *Windows) leave(k uint32, e []uint64, s uint32) {
 		}
 	}
 	if w.ids {
-		w.idx.remove(e[w.idAt], k, w.rings[k].start)
+		w.idx.remove(e[w.idAt], k, w.ring(k).start)
 	}
 }
 
@@ -262,7 +262,7 @@ func (w *Windows) extent(k uint32, spanIndex int) (from, to uint32) {
 	if lead := w.spans[spanIndex].lead; lead >= 0 {
 		return heads[spanIndex], heads[lead]
 	}
-	return heads[spanIndex], w.rings[k].tail
+	return heads[spanIndex], w.ring(k).tail
 }
 
 // settleGroup looks after the precision of a group from which entries have gone.
@@ -291,7 +291,7 @@ func (w *Windows) enqueue(k uint32, i int, e []uint64, s uint32) {
 	if e[1+x.col] == nullFloat {
 		return
 	}
-	r := &w.rings[k]
+	r := w.ring(k)
 	block := w.view(r)
 	v := math.Float64frombits(e[1+x.col])
 	for q.start != q.tail {
@@ -343,7 +343,7 @@ func (w *Windows) resizeRing(r *ring, class uint8) {
 // settle sums a window anew, exactly, where rounding may have reached the
 // result's last bit. It is part of taking a row in, so that a replay does it too.
 func (w *Windows) settle(k uint32, spanIndex int, a accumulator) {
-	block := w.view(&w.rings[k])
+	block := w.view(w.ring(k))
 	x := &w.exp
 	x.reset()
 	from, to := w.extent(k, spanIndex)

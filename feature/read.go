@@ -8,7 +8,7 @@ import (
 
 // readNow reads every window of a key as of time t, at which the key stands.
 func (w *Windows) readNow(k uint32, t int64, row int) {
-	r := &w.rings[k]
+	r := w.ring(k)
 	heads := w.keyHeads(k)
 	for i := range w.ops {
 		o, out := &w.ops[i], &w.outs[i]
@@ -30,7 +30,7 @@ func (w *Windows) readNow(k uint32, t int64, row int) {
 			}
 			out.floats[row] = w.rate(o, n)
 		case Sum, Mean:
-			s := &w.sum[int(k)*w.sums+o.slot]
+			s := &w.keySums(k)[o.slot]
 			switch {
 			case s.n == 0:
 				if o.agg == Mean {
@@ -89,7 +89,7 @@ func (w *Windows) since(k uint32, o *op, head, l uint32, out *target, t int64, r
 		out.col.SetNull(row)
 		return
 	}
-	r := &w.rings[k]
+	r := w.ring(k)
 	out.floats[row] = float64(uint64(t)-w.view(r).at(l - 1)[0]) / 1e9
 }
 
@@ -100,7 +100,7 @@ func (w *Windows) readFirst(k uint32, o *op, head, lead uint32, out *target, row
 	if int32(s-head) < 0 {
 		s = head
 	}
-	v := w.view(&w.rings[k])
+	v := w.view(w.ring(k))
 	for s != lead && !w.valid(v.at(s), o.col) {
 		s++
 	}
@@ -131,7 +131,7 @@ func (w *Windows) readExtreme(k uint32, o *op, head uint32, out *target, row int
 		out.col.SetNull(row)
 		return
 	}
-	r := &w.rings[k]
+	r := w.ring(k)
 	e := w.view(r).at(items[lo&mask])
 	out.floats[row] = math.Float64frombits(e[1+o.col])
 }
@@ -167,9 +167,9 @@ func (w *Windows) readPast(k uint32, t int64, end uint32, row int) {
 // readAlone reads a row that is too old to be kept: what holds the row itself holds nothing else.
 func (w *Windows) readAlone(k uint32, t int64, row int) {
 	// The row takes the state of a passing key of its own.
-	r := w.rings[k]
-	w.rings[k] = ring{block: w.entries.alloc(0), tail: 1}
-	w.write(w.view(&w.rings[k]).at(0), t, row)
+	r := *w.ring(k)
+	*w.ring(k) = ring{block: w.entries.alloc(0), tail: 1}
+	w.write(w.view(w.ring(k)).at(0), t, row)
 	for i := range w.ops {
 		to := uint32(0)
 		if w.ops[i].self {
@@ -177,8 +177,8 @@ func (w *Windows) readAlone(k uint32, t int64, row int) {
 		}
 		w.readRange(k, 0, to, i, t, row)
 	}
-	w.entries.release(w.rings[k].block, 0)
-	w.rings[k] = r
+	w.entries.release(w.ring(k).block, 0)
+	*w.ring(k) = r
 }
 
 // readNothing reads windows that hold no entry.
@@ -195,7 +195,7 @@ func (w *Windows) readNothing(row int) {
 // readRange computes window i over the entries from ≤ s < to, from scratch.
 func (w *Windows) readRange(k uint32, from, to uint32, i int, t int64, row int) {
 	o, out := &w.ops[i], &w.outs[i]
-	block := w.view(&w.rings[k])
+	block := w.view(w.ring(k))
 	if o.agg == SinceLast {
 		if o.self {
 			to--

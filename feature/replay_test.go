@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -18,9 +19,10 @@ import (
 // fullState is every key's state in the snapshot's form, by key.
 func fullState(w *Windows) map[string]string {
 	state := map[string]string{}
-	for k, key := range w.index.keys {
-		if r := w.rings[k]; r.start != r.tail {
-			state[key] = string(w.appendKey(nil, uint32(k)))
+	for k := range uint32(w.index.size()) {
+		key := strings.Clone(w.index.key(k))
+		if r := w.ring(k); r.start != r.tail {
+			state[key] = string(w.appendKey(nil, k))
 		}
 	}
 	return state

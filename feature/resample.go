@@ -211,7 +211,7 @@ func (r *Resampler) Keys() int { return r.index.len() }
 
 // Bytes is the approximate size of the state in memory; of texts, only their headers.
 func (r *Resampler) Bytes() int64 {
-	n := r.index.bytes + 8*len(r.index.slots) + 16*cap(r.index.keys)
+	n := r.index.memory()
 	n += 8*(cap(r.newest)+cap(r.known)+cap(r.times)+cap(r.words)) + 4*cap(r.marks)
 	return int64(n + cap(r.texts)*int(unsafe.Sizeof("")))
 }
@@ -266,13 +266,13 @@ func readField(c *event.Column, i int, kind event.Kind) fieldReading {
 
 // take gives out the grid points that a reading makes known, and keeps it.
 func (r *Resampler) take(key string, t int64, row int32, out *Series) {
-	_, k, ok := r.index.find(key)
+	k, ok := r.index.find(key)
 	if !ok {
 		k = r.add(key)
 		r.newest[k] = t
 		r.change(k)
 		if t%r.every == 0 {
-			r.giveOut(k, t, t, row, out)
+			r.giveOut(k, key, t, t, row, out)
 		}
 		r.keep(k, t)
 		return
@@ -285,10 +285,10 @@ func (r *Resampler) take(key string, t int64, row int32, out *Series) {
 		return
 	case uint64(t)-uint64(newest) <= r.limit:
 		for g, ok := r.after(newest); ok && g <= t; g, ok = g+r.every, t-g >= r.every {
-			r.giveOut(k, g, t, row, out)
+			r.giveOut(k, key, g, t, row, out)
 		}
 	case t%r.every == 0:
-		r.giveOut(k, t, t, row, out)
+		r.giveOut(k, key, t, t, row, out)
 	}
 	r.newest[k] = t
 	r.change(k)
@@ -307,9 +307,9 @@ func (r *Resampler) after(t int64) (int64, bool) {
 
 // giveOut appends the row of grid point g, which the reading at t ≥ g made
 // known. All of the key's readings before this one lie before g.
-func (r *Resampler) giveOut(k uint32, g, t int64, row int32, out *Series) {
+func (r *Resampler) giveOut(k uint32, key string, g, t int64, row int32, out *Series) {
 	out.Row = append(out.Row, row)
-	out.Keys = append(out.Keys, r.index.keys[k])
+	out.Keys = append(out.Keys, key)
 	out.Times = append(out.Times, g)
 	out.Filled = append(out.Filled, g != t && uint64(g)-uint64(r.newest[k]) >= uint64(r.every))
 	for f := range r.fields {

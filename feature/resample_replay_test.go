@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"math/rand/v2"
 	"reflect"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -15,7 +16,8 @@ import (
 // fullSeries is every key's state in the snapshot's form, by key.
 func fullSeries(r *Resampler) map[string]string {
 	state := map[string]string{}
-	for k, key := range r.index.keys {
+	for k := range uint32(r.index.size()) {
+		key := strings.Clone(r.index.key(k))
 		if r.marks[k] != 0 {
 			state[key] = string(r.appendKey(nil, uint32(k)))
 		}

@@ -4,7 +4,6 @@ import (
 	"encoding/binary"
 	"math"
 	"slices"
-	"strings"
 	"unsafe"
 
 	"github.com/freshet-io/freshet/event"
@@ -44,7 +43,7 @@ func (r *Resampler) change(k uint32) {
 
 // add gives state to a key that the index does not know.
 func (r *Resampler) add(key string) uint32 {
-	k := r.index.add(strings.Clone(key))
+	k := r.index.add(key, r.index.hash(key))
 	if int(k) == len(r.newest) {
 		r.newest = append(r.newest, 0)
 		r.known = append(r.known, 0)
@@ -81,7 +80,7 @@ func (r *Resampler) appendDelta(dst []byte) []byte {
 }
 
 func (r *Resampler) appendKey(dst []byte, k uint32) []byte {
-	dst = appendText(append(dst, keyState), r.index.keys[k])
+	dst = appendText(append(dst, keyState), r.index.key(k))
 	dst = binary.AppendUvarint(dst, zigzag(r.newest[k]))
 	dst = binary.AppendUvarint(dst, r.known[k])
 	for f := range r.fields {
@@ -132,7 +131,7 @@ func (r *Resampler) walk(b []byte, kind byte, apply bool) error {
 		case tag == keyState:
 			r.readKey(&in, key, apply)
 		case tag == keyEvicted && kind == seriesSnapshot:
-			if _, k, ok := r.index.find(key); ok && apply {
+			if k, ok := r.index.find(key); ok && apply {
 				r.forget(k)
 			}
 		default:
@@ -152,7 +151,7 @@ func (r *Resampler) readKey(in *reader, key string, apply bool) {
 	k := uint32(0)
 	if apply {
 		var ok bool
-		if _, k, ok = r.index.find(key); !ok {
+		if k, ok = r.index.find(key); !ok {
 			k = r.add(key)
 		}
 		r.newest[k], r.known[k] = newest, 0
@@ -195,7 +194,7 @@ func (r *Resampler) readValue(in *reader, kind event.Kind) (word uint64, text st
 }
 
 // BeginSnapshot is State.BeginSnapshot.
-func (r *Resampler) BeginSnapshot() { r.cursor, r.end = 0, len(r.index.keys) }
+func (r *Resampler) BeginSnapshot() { r.cursor, r.end = 0, r.index.size() }
 
 // AppendSnapshot is State.AppendSnapshot. It also drops keys that have been
 // silent, against the newest reading of any key, for a quarter longer than the
@@ -211,7 +210,7 @@ func (r *Resampler) AppendSnapshot(dst []byte, budget int) (out []byte, done boo
 		}
 		first = false
 		if silence := uint64(r.watermark) - uint64(r.newest[k]); silence-silence/5 >= r.limit+r.retain {
-			dst = appendText(append(dst, keyEvicted), r.index.keys[k])
+			dst = appendText(append(dst, keyEvicted), r.index.key(k))
 			r.forget(k)
 			continue
 		}

@@ -12,7 +12,7 @@ const (
 )
 
 // BeginSnapshot starts a cycle over all keys present now; a cycle in progress is abandoned.
-func (w *Windows) BeginSnapshot() { w.cursor, w.limit = 0, len(w.index.keys) }
+func (w *Windows) BeginSnapshot() { w.cursor, w.limit = 0, w.index.size() }
 
 // AppendSnapshot appends the full state of the cycle's next keys, at least one
 // and about budget bytes, and reports whether that was the last of them. The
@@ -29,13 +29,13 @@ func (w *Windows) AppendSnapshot(dst []byte, budget int) (out []byte, done bool)
 	dst = binary.AppendUvarint(dst, zigzag(w.watermark))
 	for first := true; w.cursor < w.limit && (first || len(dst) < end); w.cursor++ {
 		k := uint32(w.cursor)
-		r := &w.rings[k]
+		r := w.ring(k)
 		if !r.used {
 			continue
 		}
 		first = false
 		if w.outlived(r) {
-			dst = appendText(append(dst, keyEvicted), w.index.keys[k])
+			dst = appendText(append(dst, keyEvicted), w.index.key(k))
 			w.forget(k)
 			continue
 		}
@@ -56,10 +56,10 @@ func (w *Windows) outlived(r *ring) bool {
 // appendKey writes a key's state: the key, its entries as columns, and the sums
 // with what rounding left in them. All else follows from the entries.
 func (w *Windows) appendKey(dst []byte, k uint32) []byte {
-	dst = appendText(append(dst, keyState), w.index.keys[k])
-	r := &w.rings[k]
+	dst = appendText(append(dst, keyState), w.index.key(k))
+	r := w.ring(k)
 	if w.join == ByKey {
-		dst = binary.AppendUvarint(dst, uint64(w.clock[k])-w.view(r).at(r.tail - 1)[0])
+		dst = binary.AppendUvarint(dst, uint64(*w.keyClock(k))-w.view(r).at(r.tail - 1)[0])
 	}
 	dst = w.appendEntries(dst, r)
 	for _, s := range w.keySums(k) {
@@ -86,7 +86,7 @@ func (w *Windows) ApplySnapshot(b []byte) error {
 		key := unsafe.String(unsafe.SliceData(text), len(text))
 		switch tag {
 		case keyEvicted:
-			if _, k, ok := w.index.find(key); ok {
+			if k, ok := w.index.find(key); ok {
 				w.forget(k)
 			}
 		case keyState:
@@ -159,10 +159,10 @@ func (w *Windows) install(key string, n int, clock int64) (uint32, view) {
 	k := w.number(key)
 	w.clearEntries(k)
 	w.clearSlots(k)
-	if w.clock != nil {
-		w.clock[k] = clock
+	if w.join == ByKey {
+		*w.keyClock(k) = clock
 	}
-	r := &w.rings[k]
+	r := w.ring(k)
 	class := uint8(0)
 	for capacity(class) < uint32(n) {
 		class++
@@ -197,7 +197,7 @@ func (w *Windows) derive(k uint32, now int64, nulls []bool) {
 
 // younger returns the first entry of less than an age.
 func (w *Windows) younger(k uint32, now int64, age uint64) uint32 {
-	r := &w.rings[k]
+	r := w.ring(k)
 	v := w.view(r)
 	lo, n := r.start, r.tail-r.start
 	for n > 0 {
@@ -215,7 +215,7 @@ func (w *Windows) younger(k uint32, now int64, age uint64) uint32 {
 // deriveCounts counts a span's values.
 func (w *Windows) deriveCounts(k uint32, spanIndex int, nulls []bool) {
 	sp := &w.spans[spanIndex]
-	v := w.view(&w.rings[k])
+	v := w.view(w.ring(k))
 	from, to := w.extent(k, spanIndex)
 	count := func(col int) uint32 {
 		if !nulls[col] {

@@ -3,7 +3,6 @@ package feature
 import (
 	"math"
 	"slices"
-	"strings"
 	"unsafe"
 
 	"github.com/freshet-io/freshet/event"
@@ -42,6 +41,7 @@ type Sums struct {
 	pairs   []uint64
 	sorted  []uint64
 	local   localTable
+	ahead   prefetch
 	outs    []target
 	read    sumsDecoded
 	touched uint64 // keeps the compiler from dropping the reads of touch
@@ -122,12 +122,12 @@ func (s *Sums) Keys() int { return s.index.len() }
 
 // Bytes is the approximate size of the state of the keys in memory.
 func (s *Sums) Bytes() int64 {
-	return s.live + int64(s.index.len())*s.keyBytes() + int64(s.index.bytes) + int64(s.dict.bytes+56*len(s.dict.ids))
+	return s.live + int64(s.index.len())*s.keyBytes() + int64(s.index.memory()) + int64(s.dict.bytes+56*len(s.dict.ids))
 }
 
-// keyBytes is what a key takes whatever it holds; of the index a slot and a third, and a string's header.
+// keyBytes is what a key takes whatever it holds, the index aside.
 func (s *Sums) keyBytes() int64 {
-	n := 11 + 16 + 8 + 5 + 8*len(s.decays)
+	n := 8 + 5 + 8*len(s.decays)
 	for i := range s.tracks {
 		n += int(unsafe.Sizeof(bucketList{}))
 		if s.tracks[i].cached {
@@ -142,8 +142,11 @@ func (s *Sums) Update(b *Batch, out []*event.Column, delta []byte) []byte {
 	n := b.N
 	s.take(b.Fields, n)
 	s.numbers = resize(s.numbers, n)
-	for i := range n {
-		s.numbers[i] = s.number(b.Keys[i])
+	for from := 0; from < n; from += touchAhead {
+		keys := b.Keys[from:min(from+touchAhead, n)]
+		for i, h := range s.ahead.fetch(&s.index, keys) {
+			s.numbers[from+i] = s.numberHashed(keys[i], h)
+		}
 	}
 	for i, c := range out {
 		o := &s.ops[i]
@@ -178,13 +181,16 @@ func (s *Sums) touch(numbers []uint32) {
 }
 
 // number returns the key's number, giving it state if it is new.
-func (s *Sums) number(key string) uint32 {
-	_, k, ok := s.index.find(key)
+func (s *Sums) number(key string) uint32 { return s.numberHashed(key, s.index.hash(key)) }
+
+// numberHashed is number for a key whose hash in the index is known.
+func (s *Sums) numberHashed(key string, h uint32) uint32 {
+	k, ok := s.index.lookup(key, h)
 	if ok {
 		s.used[k], s.batch[k] = keyTouched, s.current
 		return k
 	}
-	k = s.index.add(strings.Clone(key))
+	k = s.index.add(key, h)
 	if int(k) == len(s.newest) {
 		s.newest = append(s.newest, 0)
 		s.used = append(s.used, keyFree)

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"strings"
 	"testing"
 	"time"
 
@@ -16,7 +17,8 @@ import (
 
 func fullSums(s *Sums) map[string]string {
 	state := map[string]string{}
-	for k, key := range s.index.keys {
+	for k := range uint32(s.index.size()) {
+		key := strings.Clone(s.index.key(k))
 		if s.used[k] != keyFree {
 			state[key] = string(s.appendState(nil, uint32(k)))
 		}

@@ -2,6 +2,7 @@ package feature
 
 import (
 	"math"
+	"strings"
 	"unsafe"
 
 	"github.com/freshet-io/freshet/event"
@@ -42,7 +43,7 @@ func (s *Sums) readRecord(r *reader, apply bool) {
 	k := uint32(0)
 	switch tag {
 	case keyEvicted:
-		if _, k, ok := s.index.find(key); ok && apply {
+		if k, ok := s.index.find(key); ok && apply {
 			s.forget(k)
 		}
 		return
@@ -287,7 +288,7 @@ func (s *Sums) readDigest(r *reader, at []uint64, keep bool) {
 func (s *Sums) Missing(keys []string, dst []int32) []int32 {
 	s.current++
 	for i, key := range keys {
-		if _, k, ok := s.index.find(key); ok {
+		if k, ok := s.index.find(key); ok {
 			s.used[k], s.batch[k] = keyTouched, s.current
 		} else {
 			dst = append(dst, int32(i))
@@ -298,7 +299,7 @@ func (s *Sums) Missing(keys []string, dst []int32) []int32 {
 
 // AppendKey appends the key's state as Load reads it; false if there is none in memory.
 func (s *Sums) AppendKey(dst []byte, key string) ([]byte, bool) {
-	_, k, ok := s.index.find(key)
+	k, ok := s.index.find(key)
 	if !ok {
 		return dst, false
 	}
@@ -344,7 +345,7 @@ func (s *Sums) Evict(budget int64, visit func(key string, state []byte) error) e
 			s.used[k] = keyPassed
 			continue
 		}
-		key := s.index.keys[k]
+		key := strings.Clone(s.index.key(k)) // visit may keep it
 		state = s.appendState(append(state[:0], sumsVersion, pagedRecord), k)
 		if err := visit(key, state); err != nil {
 			return err

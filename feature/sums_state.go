@@ -70,7 +70,7 @@ func (s *Sums) appendDelta(dst []byte, times []int64) []byte {
 		ref, fresh := s.local.ref(k)
 		dst = binary.AppendUvarint(dst, uint64(ref))
 		if fresh {
-			dst = appendText(dst, s.index.keys[k])
+			dst = appendText(dst, s.index.key(k))
 		}
 	}
 	dst = appendTimes(dst, times)
@@ -150,7 +150,7 @@ func (s *Sums) adopt(d *sumsDecoded) {
 }
 
 // BeginSnapshot starts a cycle over all keys present now; a cycle in progress is abandoned.
-func (s *Sums) BeginSnapshot() { s.cursor, s.limit = 0, len(s.index.keys) }
+func (s *Sums) BeginSnapshot() { s.cursor, s.limit = 0, s.index.size() }
 
 // AppendSnapshot is State.AppendSnapshot. It also drops keys that no row can
 // need any more: those whose newest row is older, against the newest row of any
@@ -167,7 +167,7 @@ func (s *Sums) AppendSnapshot(dst []byte, budget int) (out []byte, done bool) {
 		}
 		first = false
 		if age := uint64(s.watermark) - uint64(s.newest[k]); s.newest[k] <= s.watermark && age-age/5 >= s.horizon {
-			dst = appendText(append(dst, keyEvicted), s.index.keys[k])
+			dst = appendText(append(dst, keyEvicted), s.index.key(k))
 			s.forget(k)
 			continue
 		}
@@ -178,7 +178,7 @@ func (s *Sums) AppendSnapshot(dst []byte, budget int) (out []byte, done bool) {
 
 // appendState writes a key's record.
 func (s *Sums) appendState(dst []byte, k uint32) []byte {
-	dst = appendText(append(dst, keyState), s.index.keys[k])
+	dst = appendText(append(dst, keyState), s.index.key(k))
 	dst = binary.AppendUvarint(dst, zigzag(s.newest[k]))
 	for _, v := range s.keyDecayed(k) {
 		dst = appendDouble(dst, wordOf(v))
@@ -338,7 +338,7 @@ func (s *Sums) DeltaKeys(delta []byte, dst []string) ([]string, error) {
 		return dst, err
 	}
 	for _, key := range s.read.keys {
-		if _, _, ok := s.index.find(unsafe.String(unsafe.SliceData(key), len(key))); !ok {
+		if _, ok := s.index.find(unsafe.String(unsafe.SliceData(key), len(key))); !ok {
 			dst = append(dst, string(key))
 		}
 	}

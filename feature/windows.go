@@ -3,7 +3,6 @@ package feature
 import (
 	"math"
 	"slices"
-	"strings"
 	"unsafe"
 
 	"github.com/freshet-io/freshet/event"
@@ -17,16 +16,7 @@ type Windows struct {
 	entries arena[uint64]
 	queues  arena[uint32]
 
-	// Per key, by number: its ring and a fixed count of slots in each array.
-	rings []ring
-	heads []uint32 // per span: sequence number of the first entry in the window; per group with a delay: one past the last
-	sum   []sum
-	count []uint32
-	moms  []moments
-	queue []queue
-	first []uint32 // per tracked column of a span: no entry from its head up to here has a value
-	last  []uint32 // per tracked column of a group: one past the sequence number of its newest value
-	clock []int64  // joined ByKey only: newest time at which the key's state stands
+	keys rows // record of each key, by number
 
 	seen      lastSeen
 	dict      dictionary
@@ -50,7 +40,7 @@ type Windows struct {
 	set     map[uint64]struct{}
 	read    decoded
 	hashes  []uint64 // of the ids of the key that is paged
-	touched uint64   // keeps the compiler from dropping the reads of touch
+	ahead   prefetch
 }
 
 // ring is the entries of a key, oldest first: sequence numbers start ≤ s < tail,
@@ -93,6 +83,7 @@ func NewWindows(c Config) (*Windows, error) {
 		index:     newIndex(),
 		entries:   arena[uint64]{stride: p.stride},
 		queues:    arena[uint32]{stride: 1},
+		keys:      rows{size: p.record.size},
 		seen:      newLastSeen(),
 		dict:      newDictionary(),
 		idx:       newIDIndex(),
@@ -135,12 +126,7 @@ func (w *Windows) Keys() int { return w.index.len() }
 // took is not in it: it is used again before anything is added.
 func (w *Windows) Bytes() int64 {
 	const text = 40 // of the dictionary, beside the bytes themselves
-	key := 16 + 12 + int(unsafe.Sizeof(ring{})) + w.sums*int(unsafe.Sizeof(sum{})) + w.moments*int(unsafe.Sizeof(moments{})) +
-		len(w.extremes)*int(unsafe.Sizeof(queue{})) + 4*(w.plan.heads+w.counts+w.firsts+len(w.lasts))
-	if w.join == ByKey {
-		key += 8
-	}
-	n := w.index.len()*key + w.index.bytes + 8*w.entries.live + 4*w.queues.live
+	n := w.index.len()*8*w.record.size + w.index.memory() + 8*w.entries.live + 4*w.queues.live
 	n += w.seen.n*int(unsafe.Sizeof(seenSlot{}))*3/2 + w.idx.n*int(unsafe.Sizeof(idSlot{}))*3/2
 	n += w.dict.bytes + text*(len(w.dict.text)-len(w.dict.free))
 	if w.pages != nil {
@@ -188,8 +174,11 @@ func (w *Windows) updateRows(b *Batch, delta []byte) []byte {
 func (w *Windows) begin(b *Batch) {
 	w.load(b.Fields, b.N)
 	w.numbers = resize(w.numbers, b.N)
-	for i := range b.N {
-		w.numbers[i] = w.number(b.Keys[i])
+	for from := 0; from < b.N; from += touchAhead {
+		keys := b.Keys[from:min(from+touchAhead, b.N)]
+		for i, h := range w.ahead.fetch(&w.index, keys) {
+			w.numbers[from+i] = w.numberHashed(keys[i], h)
+		}
 	}
 }
 
@@ -208,48 +197,49 @@ const touchAhead = 32
 // touch reads what the next rows will need. With many keys a row's state lies in
 // main memory; reading it for several rows at once lets the waits overlap.
 func (w *Windows) touch(numbers []uint32) {
+	if w.keys.n <= chunkRows/4 {
+		return // it is in the cache
+	}
 	x := uint64(0)
 	for _, k := range numbers {
-		r := &w.rings[k]
+		row := w.keys.row(k)
+		x ^= row[0]
+		for i := 8; i < len(row); i += 8 {
+			x ^= row[i]
+		}
+		x ^= row[len(row)-1]
+	}
+	for _, k := range numbers {
+		r := w.ring(k)
 		v := w.view(r)
 		x ^= v.words[int((r.tail-1)&v.mask)*v.stride]
 		for _, h := range w.keyHeads(k) {
 			x ^= v.words[int(h&v.mask)*v.stride]
 		}
-		if w.sums > 0 {
-			x ^= uint64(w.sum[int(k)*w.sums].n) ^ uint64(w.sum[int(k+1)*w.sums-1].n)
-		}
 	}
-	w.touched = x
+	w.ahead.touched = x
 }
 
 // number returns the key's number, giving it state if it is new.
-func (w *Windows) number(key string) uint32 {
-	_, k, ok := w.index.find(key)
+func (w *Windows) number(key string) uint32 { return w.numberHashed(key, w.index.hash(key)) }
+
+// numberHashed is number for a key whose hash in the index is known.
+func (w *Windows) numberHashed(key string, h uint32) uint32 {
+	k, ok := w.index.lookup(key, h)
 	if ok {
 		if w.pages != nil {
 			w.pages.use(k)
 		}
 		return k
 	}
-	k = w.index.add(strings.Clone(key))
-	if int(k) == len(w.rings) {
-		w.rings = append(w.rings, ring{})
-		w.heads = extend(w.heads, w.plan.heads)
-		w.sum = extend(w.sum, w.sums)
-		w.count = extend(w.count, w.counts)
-		w.moms = extend(w.moms, w.moments)
-		w.first = extend(w.first, w.firsts)
-		if w.join == ByKey {
-			w.clock = append(w.clock, 0)
-		}
-		w.queue = extend(w.queue, len(w.extremes))
-		w.last = extend(w.last, len(w.lasts))
+	k = w.index.add(key, h)
+	if int(k) == w.keys.n {
+		w.keys.add()
 	}
 	if w.pages != nil {
 		w.pages.use(k)
 	}
-	w.rings[k] = ring{block: w.entries.alloc(0), used: true}
+	*w.ring(k) = ring{block: w.entries.alloc(0), used: true}
 	w.clearSlots(k)
 	for i := range w.keyQueues(k) {
 		w.keyQueues(k)[i] = queue{block: w.queues.alloc(0)}
@@ -266,37 +256,70 @@ func (w *Windows) clearSlots(k uint32) {
 	clear(w.keyFirsts(k))
 	clear(w.keyLasts(k))
 	if w.join == ByKey {
-		w.clock[k] = math.MinInt64
+		*w.keyClock(k) = math.MinInt64
 	}
 }
 
-func (w *Windows) keyHeads(k uint32) []uint32 {
-	return w.heads[int(k)*w.plan.heads:][:w.plan.heads]
+// The parts of a key's record. They move when a key is added.
+
+const (
+	ringWords    = int(unsafe.Sizeof(ring{})) / 8
+	sumWords     = int(unsafe.Sizeof(sum{})) / 8
+	momentsWords = int(unsafe.Sizeof(moments{})) / 8
+	queueWords   = int(unsafe.Sizeof(queue{})) / 8
+)
+
+// part views n values within a row of words. T has no pointers.
+func part[T any](row []uint64, at, n int) []T {
+	if n == 0 {
+		return nil
+	}
+	return unsafe.Slice((*T)(unsafe.Pointer(&row[at])), n)
 }
-func (w *Windows) keySums(k uint32) []sum        { return w.sum[int(k)*w.sums:][:w.sums] }
-func (w *Windows) keyCounts(k uint32) []uint32   { return w.count[int(k)*w.counts:][:w.counts] }
-func (w *Windows) keyMoments(k uint32) []moments { return w.moms[int(k)*w.moments:][:w.moments] }
-func (w *Windows) keyFirsts(k uint32) []uint32   { return w.first[int(k)*w.firsts:][:w.firsts] }
+
+func (w *Windows) ring(k uint32) *ring { return (*ring)(unsafe.Pointer(&w.keys.row(k)[0])) }
+
+func (w *Windows) small(k uint32) []uint32 {
+	return part[uint32](w.keys.row(k), ringWords, w.record.small)
+}
+func (w *Windows) keyHeads(k uint32) []uint32 { return w.small(k)[:w.heads] }
+func (w *Windows) keyCounts(k uint32) []uint32 {
+	return w.small(k)[w.heads : w.heads+w.counts]
+}
+func (w *Windows) keyFirsts(k uint32) []uint32 {
+	return w.small(k)[w.heads+w.counts : w.heads+w.counts+w.firsts]
+}
+func (w *Windows) keyLasts(k uint32) []uint32 { return w.small(k)[w.heads+w.counts+w.firsts:] }
+func (w *Windows) keySums(k uint32) []sum {
+	return part[sum](w.keys.row(k), w.record.sums, w.sums)
+}
+func (w *Windows) keyMoments(k uint32) []moments {
+	return part[moments](w.keys.row(k), w.record.moments, w.moments)
+}
 func (w *Windows) keyQueues(k uint32) []queue {
-	return w.queue[int(k)*len(w.extremes):][:len(w.extremes)]
+	return part[queue](w.keys.row(k), w.record.queues, len(w.extremes))
 }
-func (w *Windows) keyLasts(k uint32) []uint32 { return w.last[int(k)*len(w.lasts):][:len(w.lasts)] }
+
+// keyClock is the newest time at which the key's state stands, joined ByKey only.
+func (w *Windows) keyClock(k uint32) *int64 {
+	return (*int64)(unsafe.Pointer(&w.keys.row(k)[w.record.clock]))
+}
 
 // forget drops all state of a key.
 func (w *Windows) forget(k uint32) {
 	w.clearEntries(k)
 	w.index.remove(k)
-	w.entries.release(w.rings[k].block, w.rings[k].class)
+	w.entries.release(w.ring(k).block, w.ring(k).class)
 	for _, q := range w.keyQueues(k) {
 		w.queues.release(q.block, q.class)
 	}
-	w.rings[k] = ring{}
+	*w.ring(k) = ring{}
 }
 
 // clearEntries empties a key's ring and takes its values out of the tables that
 // all keys share.
 func (w *Windows) clearEntries(k uint32) {
-	r := &w.rings[k]
+	r := w.ring(k)
 	if w.strings || w.distincts || w.ids {
 		e := w.view(r)
 		for s := r.start; s != r.tail; s++ {
@@ -328,13 +351,4 @@ func resize[T any](s []T, n int) []T {
 		return make([]T, n, max(n, 2*cap(s)))
 	}
 	return s[:n]
-}
-
-// extend appends n zero elements.
-func extend[T any](s []T, n int) []T {
-	var zero T
-	for range n {
-		s = append(s, zero)
-	}
-	return s
 }
