@@ -42,11 +42,10 @@ type mergeIntake struct {
 	arrived chan arrival
 	stop    context.CancelFunc
 
-	scan    int64 // the claim's position behind the records taken in
-	end     int64 // the end of the partition when it was read last
-	next0   int64 // the position given to the frame filled last
-	open    map[int64]bool
-	until   int64 // restored: of the records before this position only those in open are to be done
+	scan    int64    // the claim's position behind the records taken in
+	end     int64    // the end of the partition when it was read last
+	next0   int64    // the position given to the frame filled last
+	done    *tracker // of the first stage
 	last    time.Time
 	newest  int64 // time of any row given out
 	letters []letter
@@ -72,7 +71,7 @@ type arrival struct {
 
 func (t *task) newMergeIntake() (*mergeIntake, error) {
 	plan, st := t.p.plan, t.stage
-	m := &mergeIntake{t: t, orderInput: -1, newest: math.MinInt64, scan: t.claim.Start(), next0: t.claim.Start(), until: -1}
+	m := &mergeIntake{t: t, orderInput: -1, newest: math.MinInt64, scan: t.claim.Start(), next0: t.claim.Start()}
 	for _, c := range st.inputs {
 		m.inputs = append(m.inputs, plan.columns[c])
 	}
@@ -85,6 +84,7 @@ func (t *task) newMergeIntake() (*mergeIntake, error) {
 		if m.source, err = t.newSourceDecoder(); err != nil {
 			return nil, err
 		}
+		m.done = newTracker(t.claim.Start())
 	}
 	for i := range lanes {
 		m.events = append(m.events, newLane(false, i))
@@ -315,11 +315,11 @@ func (m *mergeIntake) lend(b *block, release func()) {
 // takeEvents takes in records of the source.
 func (m *mergeIntake) takeEvents(batch *broker.Batch) error {
 	recs := batch.Records
-	for len(recs) > 0 && recs[0].Position < m.until && !m.open[recs[0].Position] {
-		recs = recs[1:]
+	if first := recs[0].Position; first > m.scan {
+		m.done.gap(m.scan, first)
 	}
-	if len(recs) > 0 && recs[0].Position < m.until {
-		recs = slices.DeleteFunc(slices.Clone(recs), func(r event.Record) bool { return r.Position < m.until && !m.open[r.Position] })
+	if recs[0].Position < m.done.end { // read before, by a task that has ended
+		recs = slices.DeleteFunc(slices.Clone(recs), func(r event.Record) bool { return m.done.has(r.Position) })
 	}
 	b, l := m.block(), m.events[0]
 	from := len(m.letters)
@@ -329,9 +329,17 @@ func (m *mergeIntake) takeEvents(batch *broker.Batch) error {
 	}
 	b.at, b.keys = -1, nil
 	b.origins = sized(b.origins, b.rows.N)
+	at := 0
 	for row := range b.rows.N {
+		for ; at < int(b.rows.Index[row]); at++ {
+			m.done.add(recs[at].Position) // not a row: a letter, or dropped
+		}
+		at++
 		rec := &recs[b.rows.Index[row]]
 		b.origins[row] = origin{partition: int32(batch.Partition), position: rec.Position, trace: traceOf(rec.Headers)}
+	}
+	for ; at < len(recs); at++ {
+		m.done.add(recs[at].Position)
 	}
 	if b.order = nil; m.orderInput >= 0 {
 		b.order = &b.rows.Columns[m.orderInput]
@@ -385,7 +393,8 @@ func (m *mergeIntake) takeMoved(batch *broker.Batch) error {
 			return errkind.Errorf(errkind.Corrupt, "topic %s, partition %d, position %d: not a record of this pipeline's shuffle", batch.Topic, batch.Partition, rec.Position)
 		}
 		l := m.events[task]
-		if m.done(l, b) {
+		if b.at < l.from { // done before the lane was restored
+
 			m.free = append(m.free, b)
 			continue
 		}
@@ -402,10 +411,6 @@ func (m *mergeIntake) takeMoved(batch *broker.Batch) error {
 	m.scan, m.end = batch.Next(), batch.End
 	return nil
 }
-
-// done drops the rows of a block that are before the place at which the lane
-// was restored, and reports whether none is left.
-func (m *mergeIntake) done(l *lane, b *block) bool { return b.at < l.from }
 
 func (m *mergeIntake) addMoved(l *lane, b *block, watermark int64, release func()) {
 	if b.order = nil; m.orderInput >= 0 && b.rows.N > 0 {
@@ -535,17 +540,12 @@ func (m *mergeIntake) lookForSilence(ctx context.Context) (learnt bool, err erro
 
 // position is the first position of the claim that is not done.
 func (m *mergeIntake) position() int64 {
+	if m.done != nil {
+		return m.done.next
+	}
 	p := m.scan
 	for _, l := range m.events {
-		if m.t.stage.index > 0 {
-			p = min(p, l.place(m.scan).position)
-			continue
-		}
-		for _, rows := range [...][]pick{l.ready[l.at:], l.held} {
-			for _, r := range rows {
-				p = min(p, r.position())
-			}
-		}
+		p = min(p, l.place(m.scan).position)
 	}
 	return p
 }
@@ -574,6 +574,11 @@ func (l *lane) place(scan int64) lanePlace {
 
 // fill makes what was taken a frame.
 func (m *mergeIntake) fill(f *frame) {
+	if m.done != nil {
+		for _, p := range m.merge.events {
+			m.done.add(p.position())
+		}
+	}
 	m.merge.fill(f, m.inputs, m.labelFields)
 	f.letters = append(f.letters, m.letters...)
 	clear(m.letters)
@@ -591,34 +596,13 @@ func (m *mergeIntake) fill(f *frame) {
 }
 
 // The state of a merge, behind the source's: the newest time given out; of the
-// first stage the position read up to and those before it that are still to be
-// done; of a later one the place, row and watermark of each lane; then the
+// first stage which positions are done (see tracker); of a later one the place, row and watermark of each lane; then the
 // place and watermark of each lane of labels.
 func (m *mergeIntake) appendState(b []byte) []byte {
 	b = appendZigzag(b, m.newest)
 	if m.source != nil {
 		b = m.source.appendState(b)
-		b = binary.AppendUvarint(b, uint64(max(m.scan, m.until)))
-		var open []int64
-		for _, l := range m.events {
-			for _, rows := range [...][]pick{l.ready[l.at:], l.held} {
-				for _, r := range rows {
-					open = append(open, r.position())
-				}
-			}
-		}
-		for p := range m.open {
-			if p >= m.scan { // restored, and not read again yet
-				open = append(open, p)
-			}
-		}
-		slices.Sort(open)
-		b = binary.AppendUvarint(b, uint64(len(open)))
-		last := int64(0)
-		for _, p := range open {
-			b = binary.AppendUvarint(b, uint64(p-last))
-			last = p
-		}
+		b = m.done.append(b)
 	} else {
 		b = binary.AppendUvarint(b, uint64(len(m.events)))
 		for _, l := range m.events {
@@ -653,16 +637,7 @@ func (m *mergeIntake) restore(b []byte) error {
 	m.newest = c.zigzag()
 	if m.source != nil {
 		m.source.restore(&c)
-		m.until = int64(c.uvarint())
-		m.open = map[int64]bool{}
-		last := int64(0)
-		for range c.uvarint() {
-			if c.bad {
-				break
-			}
-			last += int64(c.uvarint())
-			m.open[last] = true
-		}
+		m.done = readTracker(&c)
 	} else {
 		if n := c.uvarint(); !c.bad && n != uint64(len(m.events)) {
 			return errkind.Errorf(errkind.Config, "the state is of %d partitions, and the topic has %d", n, len(m.events))
