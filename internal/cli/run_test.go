@@ -172,6 +172,10 @@ func TestTopicsOfAPipelinesOwnAreShownOnRequest(t *testing.T) {
 	if strings.Contains(short, "card-fraud-by-") || !strings.HasSuffix(short, "\n3 more are internal to pipelines: --all shows them\n") {
 		t.Errorf("topics:\n%s", short)
 	}
+	one := must(t, "", "topics", "describe", "card-fraud-by-terminal_id", "--group", "card-fraud", "--data", data)
+	if !strings.HasPrefix(one, "topic             card-fraud-by-terminal_id, internal to a pipeline\nrecords ") || !strings.HasSuffix(one, "group card-fraud: all records processed\n") {
+		t.Errorf("described as:\n%s", one)
+	}
 	all := must(t, "", "topics", "--all", "--data", data)
 	if n := strings.Count(all, "  internal\n"); n != 3 {
 		t.Errorf("%d internal topics:\n%s", n, all)

@@ -213,7 +213,12 @@ func (a *app) topicsDescribe(ctx context.Context, topic string, groups []string,
 		if err != nil {
 			return a.nameTopics(ctx, b, topic, err)
 		}
+		names, err := b.Topics(ctx)
+		if err != nil {
+			return err
+		}
 		info := describeTopic(t, topic, true)
+		info.Internal = pipeline.InternalTopics(names)[topic]
 		for _, g := range groups {
 			gi, err := describeGroup(ctx, b, topic, g)
 			if err != nil {
@@ -246,8 +251,14 @@ func describeGroup(ctx context.Context, b *broker.Broker, topic, name string) (g
 
 func (a *app) printTopic(t topicInfo) error {
 	w := tabwriter.NewWriter(a.Stdout, 0, 0, 2, ' ', 0)
-	fmt.Fprintf(w, "topic\t%s\n", t.Topic)
-	fmt.Fprintf(w, "events\t%s\n", group(t.Events))
+	events := "events"
+	if t.Internal {
+		events = "records" // batches of events, or changes of state
+		fmt.Fprintf(w, "topic\t%s, internal to a pipeline\n", t.Topic)
+	} else {
+		fmt.Fprintf(w, "topic\t%s\n", t.Topic)
+	}
+	fmt.Fprintf(w, "%s\t%s\n", events, group(t.Events))
 	fmt.Fprintf(w, "size\t%s\n", bytesText(t.Bytes))
 	keep := "for ever"
 	switch {
@@ -258,7 +269,7 @@ func (a *app) printTopic(t topicInfo) error {
 	case t.RetainBytes > 0:
 		keep = fmt.Sprintf("%s a partition", bytesText(t.RetainBytes))
 	}
-	fmt.Fprintf(w, "events are kept\t%s\n", keep)
+	fmt.Fprintf(w, "%s are kept\t%s\n", events, keep)
 	ids := "not remembered"
 	if t.DedupWindow != "" {
 		ids = "remembered for " + t.DedupWindow
@@ -287,9 +298,9 @@ func (a *app) printTopic(t topicInfo) error {
 		return err
 	}
 	for _, g := range t.Groups {
-		line := fmt.Sprintf("group %s: all events processed", g.Group)
+		line := fmt.Sprintf("group %s: all %s processed", g.Group, events)
 		if g.Lag > 0 {
-			line = fmt.Sprintf("group %s: %s events behind, the oldest stored %s ago", g.Group, group(g.Lag),
+			line = fmt.Sprintf("group %s: %s %s behind, the oldest stored %s ago", g.Group, group(g.Lag), events,
 				time.Duration(g.OldestAgeSeconds*float64(time.Second)).Round(time.Second))
 		}
 		if _, err := fmt.Fprintln(a.Stdout, line); err != nil {
