@@ -5,15 +5,16 @@ import (
 	"unsafe"
 )
 
-// index maps keys to dense numbers. Numbers of removed keys are used again. It
-// has no pointers for the garbage collector to follow.
+// index maps keys to dense numbers, which name their records: rows of words, a
+// keyText first, then what the index's owner keeps of the key. Numbers of removed
+// keys are used again. It has no pointers for the garbage collector to follow.
 type index struct {
-	seed  maphash.Seed
-	slots []uint64 // upper half: 32 bits of the hash; lower half: number + 1; 0 is empty
-	texts rows     // keyText of each number
-	long  arena[uint64]
-	free  []uint32
-	bytes int // of keys too long for keyText
+	seed    maphash.Seed
+	slots   []uint64 // upper half: 32 bits of the hash; lower half: number + 1; 0 is empty
+	records rows
+	long    arena[uint64]
+	free    []uint32
+	bytes   int // of keys too long for keyText
 }
 
 // keyText is a key of up to 23 bytes, or where a longer one lies.
@@ -30,21 +31,22 @@ const (
 	shortKey     = 8*keyTextWords - 1 // bytes
 )
 
-func newIndex() index {
-	return index{seed: maphash.MakeSeed(), slots: make([]uint64, 16), texts: rows{size: keyTextWords}, long: arena[uint64]{stride: 1}}
+// newIndex makes an index whose owner keeps so many words of each key.
+func newIndex(words int) index {
+	return index{seed: maphash.MakeSeed(), slots: make([]uint64, 16), records: rows{size: keyTextWords + words}, long: arena[uint64]{stride: 1}}
 }
 
-func (x *index) len() int { return x.texts.n - len(x.free) }
+func (x *index) len() int { return x.records.n - len(x.free) }
 
 // size is one more than the greatest number given so far.
-func (x *index) size() int { return x.texts.n }
+func (x *index) size() int { return x.records.n }
 
-// memory is the bytes that the keys take.
-func (x *index) memory() int { return x.len()*(8*keyTextWords+12) + x.bytes }
+// memory is the bytes that the keys and their records take.
+func (x *index) memory() int { return x.len()*(8*x.records.size+12) + x.bytes }
 
 // key returns the key with a number, valid until the number is removed; "" of one that was.
 func (x *index) key(number uint32) string {
-	row := x.texts.row(number)
+	row := x.records.row(number)
 	t := (*keyText)(unsafe.Pointer(&row[0]))
 	if t.short > 0 {
 		return unsafe.String((*byte)(unsafe.Pointer(t)), int(t.short)-1)
@@ -71,7 +73,7 @@ func (x *index) lookup(key string, h uint32) (number uint32, ok bool) {
 	}
 }
 
-// add enters a copy of a key that lookup did not know.
+// add enters a copy of a key that lookup did not know, with a record of zeros. Records may move.
 func (x *index) add(key string, h uint32) uint32 {
 	if (x.len()+1)*4 > len(x.slots)*3 {
 		x.grow()
@@ -81,8 +83,8 @@ func (x *index) add(key string, h uint32) uint32 {
 		n = x.free[f-1]
 		x.free = x.free[:f-1]
 	} else {
-		n = uint32(x.texts.n)
-		x.texts.add()
+		n = uint32(x.records.n)
+		x.records.add()
 	}
 	x.set(n, key)
 	x.place(uint64(h)<<32 | uint64(n+1))
@@ -100,7 +102,7 @@ func (x *index) place(s uint64) {
 
 // set stores a key's text.
 func (x *index) set(number uint32, key string) {
-	row := x.texts.row(number)
+	row := x.records.row(number)
 	t := (*keyText)(unsafe.Pointer(&row[0]))
 	if *t = (keyText{}); len(key) <= shortKey {
 		copy(unsafe.Slice((*byte)(unsafe.Pointer(t)), shortKey), key)
@@ -145,13 +147,14 @@ func (x *index) remove(number uint32) {
 		}
 	}
 	x.slots[hole] = 0
-	row := x.texts.row(number)
+	row := x.records.row(number)
 	t := (*keyText)(unsafe.Pointer(&row[0]))
 	if t.short == 0 {
 		x.long.release(t.block, t.class)
 		x.bytes -= 8 * int(capacity(t.class))
 	}
-	*t = keyText{short: 1} // the empty key
+	clear(row)
+	t.short = 1 // the empty key
 	x.free = append(x.free, number)
 }
 
@@ -171,10 +174,10 @@ func (p *prefetch) fetch(x *index, keys []string) []uint32 {
 		hashes[i] = x.hash(key)
 		sum ^= x.slots[hashes[i]&mask]
 	}
-	if x.texts.n > chunkRows {
+	if x.records.n > chunkRows {
 		for _, h := range hashes {
 			if s := x.slots[h&mask]; s != 0 {
-				sum ^= x.texts.row(uint32(s) - 1)[0]
+				sum ^= x.records.row(uint32(s) - 1)[0]
 			}
 		}
 	}

@@ -39,7 +39,7 @@ func (p *paging) use(k uint32) {
 
 func (w *Windows) startPaging() *paging {
 	if w.pages == nil {
-		w.pages = &paging{batch: 1, away: newIndex(), ids: newIDIndex()}
+		w.pages = &paging{batch: 1, away: newIndex(0), ids: newIDIndex()}
 	}
 	return w.pages
 }

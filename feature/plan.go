@@ -47,8 +47,8 @@ type plan struct {
 	print   uint64
 }
 
-// record is where the parts of a key's state lie in its row of words: its ring,
-// then heads, counts, firsts and lasts of 32 bits each, then the rest.
+// record is where the parts of a key's state lie in its record in the index: behind
+// the key its ring, then heads, counts, firsts and lasts of 32 bits each, then the rest.
 type record struct{ small, sums, moments, queues, clock, size int }
 
 // op is one window, compiled: where its state lies in a key's arrays.
@@ -363,7 +363,7 @@ func (p *plan) layout() {
 	}
 	r := &p.record
 	r.small = p.heads + p.counts + p.firsts + len(p.lasts)
-	r.sums = ringWords + (r.small+1)/2
+	r.sums = smallAt + (r.small+1)/2
 	r.moments = r.sums + sumWords*p.sums
 	r.queues = r.moments + momentsWords*p.moments
 	r.clock = r.queues + queueWords*len(p.extremes)

@@ -168,7 +168,7 @@ func NewResampler(c ResampleConfig) (*Resampler, error) {
 		every:     int64(c.Every),
 		limit:     uint64(c.Limit),
 		retain:    uint64(c.Retain),
-		index:     newIndex(),
+		index:     newIndex(0),
 		watermark: math.MinInt64,
 		call:      noCall,
 		reading:   make([]fieldReading, len(c.Fields)),

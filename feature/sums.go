@@ -77,7 +77,7 @@ func NewSums(c Config) (*Sums, error) {
 	}
 	s := &Sums{
 		sumsPlan:  p,
-		index:     newIndex(),
+		index:     newIndex(0),
 		buckets:   make([]arena[uint64], len(p.tracks)),
 		blocks:    arena[uint64]{stride: 1},
 		dict:      newDictionary(),

@@ -16,8 +16,6 @@ type Windows struct {
 	entries arena[uint64]
 	queues  arena[uint32]
 
-	keys rows // record of each key, by number
-
 	seen      lastSeen
 	dict      dictionary
 	idx       idIndex
@@ -80,10 +78,9 @@ func NewWindows(c Config) (*Windows, error) {
 	}
 	w := &Windows{
 		plan:      p,
-		index:     newIndex(),
+		index:     newIndex(p.record.size - keyTextWords),
 		entries:   arena[uint64]{stride: p.stride},
 		queues:    arena[uint32]{stride: 1},
-		keys:      rows{size: p.record.size},
 		seen:      newLastSeen(),
 		dict:      newDictionary(),
 		idx:       newIDIndex(),
@@ -126,7 +123,7 @@ func (w *Windows) Keys() int { return w.index.len() }
 // took is not in it: it is used again before anything is added.
 func (w *Windows) Bytes() int64 {
 	const text = 40 // of the dictionary, beside the bytes themselves
-	n := w.index.len()*8*w.record.size + w.index.memory() + 8*w.entries.live + 4*w.queues.live
+	n := w.index.memory() + 8*w.entries.live + 4*w.queues.live
 	n += w.seen.n*int(unsafe.Sizeof(seenSlot{}))*3/2 + w.idx.n*int(unsafe.Sizeof(idSlot{}))*3/2
 	n += w.dict.bytes + text*(len(w.dict.text)-len(w.dict.free))
 	if w.pages != nil {
@@ -197,13 +194,12 @@ const touchAhead = 32
 // touch reads what the next rows will need. With many keys a row's state lies in
 // main memory; reading it for several rows at once lets the waits overlap.
 func (w *Windows) touch(numbers []uint32) {
-	if w.keys.n <= chunkRows/4 {
+	if w.index.size() <= chunkRows/4 {
 		return // it is in the cache
 	}
 	x := uint64(0)
 	for _, k := range numbers {
-		row := w.keys.row(k)
-		x ^= row[0]
+		row := w.index.records.row(k)
 		for i := 8; i < len(row); i += 8 {
 			x ^= row[i]
 		}
@@ -233,9 +229,6 @@ func (w *Windows) numberHashed(key string, h uint32) uint32 {
 		return k
 	}
 	k = w.index.add(key, h)
-	if int(k) == w.keys.n {
-		w.keys.add()
-	}
 	if w.pages != nil {
 		w.pages.use(k)
 	}
@@ -267,6 +260,7 @@ const (
 	sumWords     = int(unsafe.Sizeof(sum{})) / 8
 	momentsWords = int(unsafe.Sizeof(moments{})) / 8
 	queueWords   = int(unsafe.Sizeof(queue{})) / 8
+	smallAt      = keyTextWords + ringWords
 )
 
 // part views n values within a row of words. T has no pointers.
@@ -277,10 +271,12 @@ func part[T any](row []uint64, at, n int) []T {
 	return unsafe.Slice((*T)(unsafe.Pointer(&row[at])), n)
 }
 
-func (w *Windows) ring(k uint32) *ring { return (*ring)(unsafe.Pointer(&w.keys.row(k)[0])) }
+func (w *Windows) ring(k uint32) *ring {
+	return (*ring)(unsafe.Pointer(&w.index.records.row(k)[keyTextWords]))
+}
 
 func (w *Windows) small(k uint32) []uint32 {
-	return part[uint32](w.keys.row(k), ringWords, w.record.small)
+	return part[uint32](w.index.records.row(k), smallAt, w.record.small)
 }
 func (w *Windows) keyHeads(k uint32) []uint32 { return w.small(k)[:w.heads] }
 func (w *Windows) keyCounts(k uint32) []uint32 {
@@ -291,29 +287,28 @@ func (w *Windows) keyFirsts(k uint32) []uint32 {
 }
 func (w *Windows) keyLasts(k uint32) []uint32 { return w.small(k)[w.heads+w.counts+w.firsts:] }
 func (w *Windows) keySums(k uint32) []sum {
-	return part[sum](w.keys.row(k), w.record.sums, w.sums)
+	return part[sum](w.index.records.row(k), w.record.sums, w.sums)
 }
 func (w *Windows) keyMoments(k uint32) []moments {
-	return part[moments](w.keys.row(k), w.record.moments, w.moments)
+	return part[moments](w.index.records.row(k), w.record.moments, w.moments)
 }
 func (w *Windows) keyQueues(k uint32) []queue {
-	return part[queue](w.keys.row(k), w.record.queues, len(w.extremes))
+	return part[queue](w.index.records.row(k), w.record.queues, len(w.extremes))
 }
 
 // keyClock is the newest time at which the key's state stands, joined ByKey only.
 func (w *Windows) keyClock(k uint32) *int64 {
-	return (*int64)(unsafe.Pointer(&w.keys.row(k)[w.record.clock]))
+	return (*int64)(unsafe.Pointer(&w.index.records.row(k)[w.record.clock]))
 }
 
 // forget drops all state of a key.
 func (w *Windows) forget(k uint32) {
 	w.clearEntries(k)
-	w.index.remove(k)
 	w.entries.release(w.ring(k).block, w.ring(k).class)
 	for _, q := range w.keyQueues(k) {
 		w.queues.release(q.block, q.class)
 	}
-	*w.ring(k) = ring{}
+	w.index.remove(k)
 }
 
 // clearEntries empties a key's ring and takes its values out of the tables that
