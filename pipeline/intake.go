@@ -3,6 +3,7 @@ package pipeline
 import (
 	"context"
 	"math"
+	"time"
 
 	"github.com/freshet-io/freshet/broker"
 	"github.com/freshet-io/freshet/contract"
@@ -144,7 +145,8 @@ func (d *sourceDecoder) lateError(t int64) error {
 	b = c.append(b, t)
 	from := len(b)
 	b = c.append(b, d.newest)
-	return errkind.Errorf(errkind.Invalid, "the event's time %s lies more than the lateness before the partition's newest, %s", b[:from], b[from:])
+	return errkind.Errorf(errkind.Invalid, "the event's time %s lies more than %v, the lateness allowed, before the newest of its partition, %s: raise source.time.lateness, or write `late: score`",
+		b[:from], time.Duration(d.lateness), b[from:])
 }
 
 // without decodes again what is left beside the dropped records: rows lie side

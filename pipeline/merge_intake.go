@@ -390,7 +390,7 @@ func (m *mergeIntake) takeMoved(batch *broker.Batch) error {
 		b := m.block()
 		task, watermark, ok := readMove(rec, b, m.inputs)
 		if !ok || task >= len(m.events) {
-			return errkind.Errorf(errkind.Corrupt, "topic %s, partition %d, position %d: not a record of this pipeline's shuffle", batch.Topic, batch.Partition, rec.Position)
+			return errkind.Errorf(errkind.Corrupt, "topic %s, partition %d, position %d: not a record of this pipeline's shuffle: delete the topic and the pipeline's state topics to begin anew", batch.Topic, batch.Partition, rec.Position)
 		}
 		l := m.events[task]
 		if b.at < l.from { // done before the lane was restored
@@ -640,14 +640,14 @@ func (m *mergeIntake) restore(b []byte) error {
 		m.done = readTracker(&c)
 	} else {
 		if n := c.uvarint(); !c.bad && n != uint64(len(m.events)) {
-			return errkind.Errorf(errkind.Config, "the state is of %d partitions, and the topic has %d", n, len(m.events))
+			return errkind.Errorf(errkind.Config, "the state is of %d partitions, and the topic has %d: delete the pipeline's internal topics to begin with empty windows", n, len(m.events))
 		}
 		for _, l := range m.events {
 			l.restore(&c)
 		}
 	}
 	if n := c.uvarint(); !c.bad && n != uint64(len(m.labels)) {
-		return errkind.Errorf(errkind.Config, "the state is of %d partitions of labels, and their topic has %d", n, len(m.labels))
+		return errkind.Errorf(errkind.Config, "the state is of %d partitions of labels, and their topic has %d: delete the pipeline's internal topics to begin with empty windows", n, len(m.labels))
 	}
 	for _, l := range m.labels {
 		l.restore(&c)

@@ -187,4 +187,3 @@ func (p *planner) ageColumn(name string, pos Pos, what string) (column int, ok b
 func (t *Table) hasTimes() bool {
 	return t.Time != "" || t.Topic != "" || strings.HasPrefix(t.URL, "feast+")
 }
-

@@ -79,7 +79,7 @@ func (t *topicTable) read(ctx, follow context.Context, p *Pipeline, spec *Table,
 		if err != nil {
 			return err
 		}
-		t.take(b.Records, d, &rows, p, spec)
+		t.take(b.Records, d, &rows, p, spec, partition)
 		next = b.Next()
 		b.Release()
 		return nil
@@ -95,7 +95,7 @@ func (t *topicTable) read(ctx, follow context.Context, p *Pipeline, spec *Table,
 		for {
 			if err := take(follow); err != nil {
 				if follow.Err() == nil {
-					p.log.Error("a table is not followed any more", "table", spec.Name, "partition", partition, "error", err)
+					p.log.Error("a table is not followed any more, and its rows grow old until the pipeline is started again", "table", spec.Name, "partition", partition, "error", err)
 				}
 				return
 			}
@@ -105,7 +105,7 @@ func (t *topicTable) read(ctx, follow context.Context, p *Pipeline, spec *Table,
 }
 
 // take makes rows of records. A record that is not of the contract is logged and passed over.
-func (t *topicTable) take(recs []event.Record, d *contract.Decoder, rows *contract.Rows, p *Pipeline, spec *Table) {
+func (t *topicTable) take(recs []event.Record, d *contract.Decoder, rows *contract.Rows, p *Pipeline, spec *Table, partition int) {
 	d.Decode(recs, rows)
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -115,7 +115,7 @@ func (t *topicTable) take(recs []event.Record, d *contract.Decoder, rows *contra
 			delete(t.rows, string(rec.Key))
 			continue
 		}
-		p.log.Warn("a record of a table is passed over", "table", spec.Name, "position", rec.Position, "error", x.Err)
+		p.log.Warn("a record of a table is passed over", "table", spec.Name, "partition", partition, "position", rec.Position, "error", x.Err)
 	}
 	for row := range rows.N {
 		r := &topicRow{at: rows.Time[row], cells: make([]cell, len(t.kinds))}
