@@ -18,12 +18,13 @@ func (w *Windows) push(k uint32, t int64, row int) bool {
 		*w.keyClock(k) = t
 	}
 	if r.start != r.tail {
-		if t < int64(block.at(r.tail - 1)[0]) {
+		if t < int64(block.time(r.tail-1)) {
 			return false
 		}
 		w.advance(k, r, block, t)
-		w.fit(r)
-		block = w.view(r)
+		if w.fit(r) {
+			block = w.view(r)
+		}
 	}
 	w.watermark = max(w.watermark, t)
 	s := r.tail
@@ -63,11 +64,8 @@ func (w *Windows) advance(k uint32, r *ring, block view, t int64) {
 			lead = heads[sp.lead]
 		}
 		from := h
-		for ; h != lead; h++ {
+		for ; h != lead && uint64(t)-block.time(h) >= sp.far; h++ {
 			e := block.at(h)
-			if uint64(t)-e[0] < sp.far {
-				break
-			}
 			for _, a := range sp.sums {
 				if v := e[1+a.col]; v != nullFloat {
 					s := &sums[a.slot]
@@ -89,13 +87,14 @@ func (w *Windows) advance(k uint32, r *ring, block view, t int64) {
 	for i := len(w.groups) - 1; i >= 0 && w.groups[i].lead >= 0; i-- {
 		w.follow(k, r, block, t, &w.groups[i])
 	}
-	for r.start != r.tail {
-		e := block.at(r.start)
-		if uint64(t)-e[0] < w.horizon {
-			break
+	shared := w.distincts || w.strings || w.ids
+	for ; r.start != r.tail && uint64(t)-block.time(r.start) >= w.horizon; r.start++ {
+		if shared {
+			w.leave(k, block.at(r.start), r.start)
 		}
-		w.leave(k, e, r.start)
-		r.start++
+	}
+	if len(w.lasts)+w.firsts == 0 {
+		return
 	}
 	// Keep the distance small, for sequence numbers wrap around.
 	for i, l := range w.keyLasts(k) {
@@ -317,15 +316,19 @@ func (w *Windows) enqueue(k uint32, i int, e []uint64, s uint32) {
 	q.tail++
 }
 
-// fit gives the ring room for one more entry, and less room when it holds far less.
-func (w *Windows) fit(r *ring) {
+// fit gives the ring room for one more entry, and less room when it holds far
+// less, and reports whether its block is another.
+func (w *Windows) fit(r *ring) (moved bool) {
 	n := r.tail - r.start
 	switch {
 	case n == capacity(r.class):
 		w.resizeRing(r, r.class+1)
 	case r.class > 2 && n < capacity(r.class)/4:
 		w.resizeRing(r, r.class-1)
+	default:
+		return false
 	}
+	return true
 }
 
 func (w *Windows) resizeRing(r *ring, class uint8) {
@@ -334,8 +337,12 @@ func (w *Windows) resizeRing(r *ring, class uint8) {
 	src := w.view(&old)
 	r.block, r.class = to, class
 	dst := w.view(r)
-	for s := r.start; s != r.tail; s++ {
-		copy(dst.at(s), src.at(s))
+	// At most three runs of entries that follow one another in both.
+	for s := r.start; s != r.tail; {
+		from, into := src.words[int(s&src.mask)*src.stride:], dst.words[int(s&dst.mask)*dst.stride:]
+		n := min(len(from), len(into), int(r.tail-s)*src.stride)
+		copy(into[:n], from)
+		s += uint32(n / src.stride)
 	}
 	w.entries.release(old.block, old.class)
 }

@@ -9,7 +9,7 @@ import (
 // readNow reads every window of a key as of time t, at which the key stands.
 func (w *Windows) readNow(k uint32, t int64, row int) {
 	r := w.ring(k)
-	heads := w.keyHeads(k)
+	heads, sums := w.keyHeads(k), w.keySums(k)
 	for i := range w.ops {
 		o, out := &w.ops[i], &w.outs[i]
 		head, lead := heads[o.span], r.tail
@@ -30,7 +30,7 @@ func (w *Windows) readNow(k uint32, t int64, row int) {
 			}
 			out.floats[row] = w.rate(o, n)
 		case Sum, Mean:
-			s := &w.keySums(k)[o.slot]
+			s := &sums[o.slot]
 			switch {
 			case s.n == 0:
 				if o.agg == Mean {

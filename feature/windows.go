@@ -191,11 +191,14 @@ func (w *Windows) row(k uint32, t int64, i int) {
 // touchAhead is how many rows have their state fetched into the cache together.
 const touchAhead = 32
 
+// cachedWords is how much state is taken to be in the cache of one core.
+const cachedWords = 1 << 16
+
 // touch reads what the next rows will need. With many keys a row's state lies in
 // main memory; reading it for several rows at once lets the waits overlap.
 func (w *Windows) touch(numbers []uint32) {
-	if w.index.size() <= chunkRows/4 {
-		return // it is in the cache
+	if w.entries.total < cachedWords {
+		return
 	}
 	x := uint64(0)
 	for _, k := range numbers {
@@ -205,12 +208,16 @@ func (w *Windows) touch(numbers []uint32) {
 		}
 		x ^= row[len(row)-1]
 	}
+	// As few instructions as possible, for waits overlap as far as the processor looks ahead.
+	stride := w.stride
 	for _, k := range numbers {
-		r := w.ring(k)
-		v := w.view(r)
-		x ^= v.words[int((r.tail-1)&v.mask)*v.stride]
-		for _, h := range w.keyHeads(k) {
-			x ^= v.words[int(h&v.mask)*v.stride]
+		row := w.index.records.row(k)
+		r := (*ring)(unsafe.Pointer(&row[keyTextWords]))
+		block := w.entries.chunks[r.block>>32][uint32(r.block):]
+		mask := capacity(r.class) - 1
+		x ^= block[int((r.tail-1)&mask)*stride]
+		for _, h := range part[uint32](row, smallAt, w.heads) {
+			x ^= block[int(h&mask)*stride]
 		}
 	}
 	w.ahead.touched = x
@@ -340,6 +347,9 @@ func (v view) at(s uint32) []uint64 {
 	i := int(s&v.mask) * v.stride
 	return v.words[i : i+v.stride]
 }
+
+// time returns the time of entry s.
+func (v view) time(s uint32) uint64 { return v.words[int(s&v.mask)*v.stride] }
 
 func resize[T any](s []T, n int) []T {
 	if cap(s) < n {
