@@ -182,7 +182,7 @@ func (w *Windows) Adopt(old *Windows) error {
 		from[i] = w.columnIn(old, &w.columns[i])
 	}
 	for k := range uint32(old.index.size()) {
-		if r := old.ring(k); r.used && r.start != r.tail {
+		if r := old.ring(k); r.used() && r.start != r.tail {
 			w.adoptKey(old, k, from)
 		}
 	}

@@ -210,7 +210,7 @@ func (w *Windows) Evict(budget int64, visit func(key string, state []byte) error
 		k := uint32(p.hand)
 		p.hand++
 		r := w.ring(k)
-		if !r.used || int(k) < len(p.last) && p.last[k] == p.batch {
+		if !r.used() || int(k) < len(p.last) && p.last[k] == p.batch {
 			continue
 		}
 		if int(k) < len(p.last) && p.again[k] {

@@ -321,10 +321,10 @@ func (w *Windows) enqueue(k uint32, i int, e []uint64, s uint32) {
 func (w *Windows) fit(r *ring) (moved bool) {
 	n := r.tail - r.start
 	switch {
-	case n == capacity(r.class):
-		w.resizeRing(r, r.class+1)
-	case r.class > 2 && n < capacity(r.class)/4:
-		w.resizeRing(r, r.class-1)
+	case n == capacity(r.class()):
+		w.resizeRing(r, r.class()+1)
+	case r.class() > 2 && n < capacity(r.class())/4:
+		w.resizeRing(r, r.class()-1)
 	default:
 		return false
 	}
@@ -335,7 +335,8 @@ func (w *Windows) resizeRing(r *ring, class uint8) {
 	to := w.entries.alloc(class)
 	old := *r
 	src := w.view(&old)
-	r.block, r.class = to, class
+	*r = newRing(to, class, r.tail)
+	r.start = old.start
 	dst := w.view(r)
 	// At most three runs of entries that follow one another in both.
 	for s := r.start; s != r.tail; {
@@ -344,7 +345,7 @@ func (w *Windows) resizeRing(r *ring, class uint8) {
 		copy(into[:n], from)
 		s += uint32(n / src.stride)
 	}
-	w.entries.release(old.block, old.class)
+	w.entries.release(old.block(), old.class())
 }
 
 // settle sums a window anew, exactly, where rounding may have reached the

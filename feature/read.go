@@ -168,7 +168,7 @@ func (w *Windows) readPast(k uint32, t int64, end uint32, row int) {
 func (w *Windows) readAlone(k uint32, t int64, row int) {
 	// The row takes the state of a passing key of its own.
 	r := *w.ring(k)
-	*w.ring(k) = ring{block: w.entries.alloc(0), tail: 1}
+	*w.ring(k) = newRing(w.entries.alloc(0), 0, 1)
 	w.write(w.view(w.ring(k)).at(0), t, row)
 	for i := range w.ops {
 		to := uint32(0)
@@ -177,7 +177,7 @@ func (w *Windows) readAlone(k uint32, t int64, row int) {
 		}
 		w.readRange(k, 0, to, i, t, row)
 	}
-	w.entries.release(w.ring(k).block, 0)
+	w.entries.release(w.ring(k).block(), 0)
 	*w.ring(k) = r
 }
 

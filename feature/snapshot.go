@@ -30,7 +30,7 @@ func (w *Windows) AppendSnapshot(dst []byte, budget int) (out []byte, done bool)
 	for first := true; w.cursor < w.limit && (first || len(dst) < end); w.cursor++ {
 		k := uint32(w.cursor)
 		r := w.ring(k)
-		if !r.used {
+		if !r.used() {
 			continue
 		}
 		first = false
@@ -167,9 +167,9 @@ func (w *Windows) install(key string, n int, clock int64) (uint32, view) {
 	for capacity(class) < uint32(n) {
 		class++
 	}
-	if class != r.class {
-		w.entries.release(r.block, r.class)
-		*r = ring{block: w.entries.alloc(class), class: class, used: true}
+	if class != r.class() {
+		w.entries.release(r.block(), r.class())
+		*r = newRing(w.entries.alloc(class), class, 0)
 	}
 	r.tail = uint32(n)
 	return k, w.view(r)

@@ -44,11 +44,19 @@ type Windows struct {
 // ring is the entries of a key, oldest first: sequence numbers start ≤ s < tail,
 // entry s in place s modulo the capacity.
 type ring struct {
-	block       uint64
+	place       uint64 // upper byte: the block's class + 1, 0 where no key has this number; the rest: the block
 	start, tail uint32
-	class       uint8
-	used        bool // a key has this number
 }
+
+const placeBits = 56
+
+func newRing(block uint64, class uint8, tail uint32) ring {
+	return ring{place: uint64(class+1)<<placeBits | block, tail: tail}
+}
+
+func (r *ring) used() bool    { return r.place != 0 }
+func (r *ring) class() uint8  { return uint8(r.place>>placeBits) - 1 }
+func (r *ring) block() uint64 { return r.place & (1<<placeBits - 1) }
 
 // queue is a monotonic queue of sequence numbers: the entries whose value is
 // the extreme of all entries from there on.
@@ -213,8 +221,8 @@ func (w *Windows) touch(numbers []uint32) {
 	for _, k := range numbers {
 		row := w.index.records.row(k)
 		r := (*ring)(unsafe.Pointer(&row[keyTextWords]))
-		block := w.entries.chunks[r.block>>32][uint32(r.block):]
-		mask := capacity(r.class) - 1
+		block := w.entries.chunks[r.block()>>32][uint32(r.place):]
+		mask := capacity(r.class()) - 1
 		x ^= block[int((r.tail-1)&mask)*stride]
 		for _, h := range part[uint32](row, smallAt, w.heads) {
 			x ^= block[int(h&mask)*stride]
@@ -239,7 +247,7 @@ func (w *Windows) numberHashed(key string, h uint32) uint32 {
 	if w.pages != nil {
 		w.pages.use(k)
 	}
-	*w.ring(k) = ring{block: w.entries.alloc(0), used: true}
+	*w.ring(k) = newRing(w.entries.alloc(0), 0, 0)
 	w.clearSlots(k)
 	for i := range w.keyQueues(k) {
 		w.keyQueues(k)[i] = queue{block: w.queues.alloc(0)}
@@ -311,7 +319,7 @@ func (w *Windows) keyClock(k uint32) *int64 {
 // forget drops all state of a key.
 func (w *Windows) forget(k uint32) {
 	w.clearEntries(k)
-	w.entries.release(w.ring(k).block, w.ring(k).class)
+	w.entries.release(w.ring(k).block(), w.ring(k).class())
 	for _, q := range w.keyQueues(k) {
 		w.queues.release(q.block, q.class)
 	}
@@ -339,7 +347,7 @@ type view struct {
 }
 
 func (w *Windows) view(r *ring) view {
-	return view{w.entries.block(r.block, r.class), capacity(r.class) - 1, w.stride}
+	return view{w.entries.block(r.block(), r.class()), capacity(r.class()) - 1, w.stride}
 }
 
 // at returns the words of entry s.
