@@ -70,6 +70,9 @@ func (r *reading) turn(c *changelog, print uint64, definitions [][]byte) error {
 			definitions = append(definitions, g.definition())
 		}
 	}
+	if print == c.fingerprint && len(definitions) != len(c.groups) {
+		return errkind.Errorf(errkind.Corrupt, "the record defines %d steps, and the pipeline of its fingerprint has %d", len(definitions), len(c.groups))
+	}
 	next := reading{began: true, print: print, definitions: definitions, own: print == c.fingerprint}
 	for i, d := range definitions {
 		next.steps = append(next.steps, c.stepOf(i, d, next.own))

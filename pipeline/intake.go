@@ -69,6 +69,7 @@ type sourceDecoder struct {
 	late       LatePolicy
 	lateness   int64
 	newest     int64 // time of any event so far
+	judged     int64 // events before this position were found not to be late when they came
 	counters   *counters
 
 	drop []int32 // indices of records to leave out
@@ -121,7 +122,7 @@ func (d *sourceDecoder) decode(recs []event.Record, rows *contract.Rows, letters
 		}
 		if t := rows.Time[row]; t >= d.newest {
 			d.newest = t
-		} else if t < d.watermark() {
+		} else if t < d.watermark() && recs[i].Position >= d.judged {
 			late++
 			switch d.late {
 			case LateDeadLetter:

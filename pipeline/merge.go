@@ -39,6 +39,8 @@ type lane struct {
 	fromRow int32
 	// parked: rows from this position on were left on the topic; -1 for none.
 	parked int64
+	// told: the faulty labels before this position have their dead letters.
+	told int64
 }
 
 func newLane(labels bool, index int) *lane {
@@ -204,6 +206,16 @@ func (m *merge) holder(p pick) *lane {
 	return nil
 }
 
+// left is a lane whose next rows were left on the topic; nil for none.
+func (m *merge) left() *lane {
+	for _, l := range m.lanes {
+		if l.empty() && l.parked >= 0 {
+			return l
+		}
+	}
+	return nil
+}
+
 // horizon is a time up to which, exclusively, events of lane l may go without
 // another look at the other lanes.
 func (m *merge) horizon(l *lane) int64 {
@@ -234,8 +246,8 @@ func (m *merge) take(max int) (blocked *lane) {
 		if h := m.holder(l.head()); h != nil {
 			return h
 		}
-		if !m.takeLabels(l.head().time(), max) {
-			return nil
+		if full, h := m.takeLabels(l.head(), max); full || h != nil {
+			return h
 		}
 		for h := m.horizon(l); ; {
 			m.events = append(m.events, l.head())
@@ -248,24 +260,31 @@ func (m *merge) take(max int) (blocked *lane) {
 	return nil
 }
 
-// takeLabels takes the labels up to time t, and reports whether there was room for all of them.
-func (m *merge) takeLabels(t int64, max int) bool {
+// takeLabels takes the labels that go before an event. It reports whether there
+// was no room for all of them, and a lane that holds back the event now that its
+// labels are taken.
+func (m *merge) takeLabels(p pick, max int) (full bool, blocked *lane) {
 	for {
 		var best *lane
 		for _, l := range m.lanes {
-			if l.labels && !l.empty() && l.head().time() <= t && (best == nil || l.head().time() < best.head().time()) {
+			if l.labels && !l.empty() && l.head().time() <= p.time() && (best == nil || l.head().time() < best.head().time()) {
 				best = l
 			}
 		}
 		if best == nil {
-			return true
+			return false, nil
 		}
 		if len(m.labels) == max {
-			return false
+			return true, nil
 		}
 		m.labels = append(m.labels, best.head())
 		m.before = append(m.before, int32(len(m.events)))
 		best.at++
+		if best.empty() {
+			if h := m.holder(p); h != nil {
+				return false, h
+			}
+		}
 	}
 }
 
@@ -323,7 +342,11 @@ func (f *frame) gatherLabels(picks []pick, before []int32, fields []columnDef) {
 
 // columnsOf makes columns of the given definitions unless they are.
 func columnsOf(have []event.Column, defs []columnDef) []event.Column {
-	if len(have) == len(defs) {
+	same := len(have) == len(defs)
+	for i := 0; same && i < len(defs); i++ {
+		same = have[i].Kind == defs[i].kind && have[i].Name == defs[i].name
+	}
+	if same {
 		return have
 	}
 	have = make([]event.Column, len(defs))

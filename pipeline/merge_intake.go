@@ -42,15 +42,17 @@ type mergeIntake struct {
 	arrived chan arrival
 	stop    context.CancelFunc
 
-	scan    int64    // the claim's position behind the records taken in
-	end     int64    // the end of the partition when it was read last
-	next0   int64    // the position given to the frame filled last
-	done    *tracker // of the first stage
-	last    time.Time
-	newest  int64 // time of any row given out
-	letters []letter
-	read    int // records read and not yet counted
-	free    []*block
+	scan   int64    // the claim's position behind the records taken in
+	end    int64    // the end of the partition when it was read last
+	next0  int64    // the position given to the frame filled last
+	done   *tracker // of the first stage
+	last   time.Time
+	newest int64 // time of any row given out
+	// lateness is how much earlier one may be that is yet to come.
+	lateness int64
+	letters  []letter
+	read     int // records read and not yet counted
+	free     []*block
 }
 
 // feed fetches batches of one input, each when it is asked to.
@@ -76,6 +78,7 @@ func (t *task) newMergeIntake() (*mergeIntake, error) {
 		m.inputs = append(m.inputs, plan.columns[c])
 	}
 	m.orderInput = slices.Index(st.inputs, plan.order)
+	m.lateness = int64(plan.Spec.Source.timeRule(plan.Contract).Lateness)
 	lanes := 1
 	if st.index > 0 {
 		lanes = t.p.partitions
@@ -173,6 +176,9 @@ func (m *mergeIntake) next(ctx context.Context, f *frame) error {
 			m.fill(f)
 			return nil
 		}
+		if blocked == nil {
+			blocked = m.merge.left() // nobody waits for it, and nobody else will bring it
+		}
 		if blocked != nil && blocked.parked >= 0 {
 			if err := m.unpark(ctx, blocked); err != nil {
 				return err
@@ -253,7 +259,7 @@ func (m *mergeIntake) ask() {
 		if f.out {
 			continue
 		}
-		if f.lane != nil && f.lane.rows() > laneRows {
+		if f.lane != nil && f.lane.rows() > m.t.p.laneRows {
 			continue
 		}
 		if i == 0 && !m.wantsEvents() {
@@ -267,7 +273,7 @@ func (m *mergeIntake) ask() {
 // wantsEvents reports whether a lane of events has room, and none of those that do is parked.
 func (m *mergeIntake) wantsEvents() bool {
 	for _, l := range m.events {
-		if l.parked < 0 && l.rows() < laneRows {
+		if l.parked < 0 && l.rows() < m.t.p.laneRows {
 			return true
 		}
 	}
@@ -280,7 +286,9 @@ func (m *mergeIntake) take(a arrival) error {
 	if a.err != nil {
 		return fmt.Errorf("fetch: %w", a.err)
 	}
-	m.last = time.Now()
+	if a.from.lane == nil {
+		m.last = time.Now()
+	}
 	switch {
 	case a.from.lane != nil:
 		return m.takeLabels(a.from.lane, a.batch)
@@ -344,8 +352,10 @@ func (m *mergeIntake) takeEvents(batch *broker.Batch) error {
 	if b.order = nil; m.orderInput >= 0 {
 		b.order = &b.rows.Columns[m.orderInput]
 	}
-	l.watermark = m.source.watermark()
 	m.scan, m.end = batch.Next(), batch.End
+	if m.scan >= m.source.judged { // before, any row may come that was taken in before the restart
+		l.watermark = m.source.watermark()
+	}
 	m.read += len(recs)
 	if m.t.p.plan.order >= 0 {
 		if n := l.hold(b); n > 0 {
@@ -394,11 +404,10 @@ func (m *mergeIntake) takeMoved(batch *broker.Batch) error {
 		}
 		l := m.events[task]
 		if b.at < l.from { // done before the lane was restored
-
 			m.free = append(m.free, b)
 			continue
 		}
-		if l.parked >= 0 || l.rows() >= 2*laneRows {
+		if l.parked >= 0 || l.rows() >= 2*m.t.p.laneRows {
 			if l.parked < 0 {
 				l.parked = rec.Position
 			}
@@ -406,13 +415,19 @@ func (m *mergeIntake) takeMoved(batch *broker.Batch) error {
 			continue
 		}
 		users++
-		m.addMoved(l, b, watermark, release)
+		if err := m.addMoved(l, b, watermark, release); err != nil {
+			return err
+		}
 	}
 	m.scan, m.end = batch.Next(), batch.End
 	return nil
 }
 
-func (m *mergeIntake) addMoved(l *lane, b *block, watermark int64, release func()) {
+func (m *mergeIntake) addMoved(l *lane, b *block, watermark int64, release func()) error {
+	if b.at == l.from && int(l.fromRow) > b.rows.N {
+		return errkind.Errorf(errkind.Corrupt, "topic %s, partition %d, position %d: the state begins at row %d, and the record has %d",
+			m.t.stage.topic, m.t.claim.Partition(), b.at, l.fromRow, b.rows.N)
+	}
 	if b.order = nil; m.orderInput >= 0 && b.rows.N > 0 {
 		b.order = &b.rows.Columns[m.orderInput]
 	}
@@ -426,6 +441,7 @@ func (m *mergeIntake) addMoved(l *lane, b *block, watermark int64, release func(
 		}
 	}
 	l.watermark = max(l.watermark, watermark)
+	return nil
 }
 
 // unpark reads on where a lane left rows on the topic, until it has some, or has
@@ -449,7 +465,7 @@ func (m *mergeIntake) unpark(ctx context.Context, l *lane) error {
 		}
 		for i := range batch.Records {
 			rec := &batch.Records[i]
-			if rec.Position >= m.scan || l.rows() >= laneRows {
+			if rec.Position >= m.scan || l.rows() >= m.t.p.laneRows {
 				break
 			}
 			l.parked = rec.Position + 1
@@ -460,10 +476,13 @@ func (m *mergeIntake) unpark(ctx context.Context, l *lane) error {
 				continue
 			}
 			users++
-			m.addMoved(l, b, watermark, release)
+			if err := m.addMoved(l, b, watermark, release); err != nil {
+				release()
+				return err
+			}
 		}
 		release()
-		if l.rows() >= laneRows {
+		if l.rows() >= m.t.p.laneRows {
 			return nil
 		}
 	}
@@ -478,8 +497,10 @@ func (m *mergeIntake) takeLabels(l *lane, batch *broker.Batch) error {
 	// Every task reads all labels; one of them speaks of the faulty ones.
 	if l.index%m.t.p.partitions == m.t.claim.Partition() && m.t.stage.index == m.t.p.plan.firstLabels() {
 		for _, x := range b.rows.Faults {
-			m.letters = append(m.letters, letter{rec: cloneRecord(&batch.Records[x.Record]), partition: l.index, label: true,
-				reason: x.Reason, step: "labels", attempts: 1, err: x.Err})
+			if rec := &batch.Records[x.Record]; rec.Position >= l.told {
+				m.letters = append(m.letters, letter{rec: cloneRecord(rec), partition: l.index, label: true,
+					reason: x.Reason, step: "labels", attempts: 1, err: x.Err})
+			}
 		}
 	}
 	b.at, b.origins, b.order = -1, nil, nil
@@ -591,17 +612,22 @@ func (m *mergeIntake) fill(f *frame) {
 			m.newest = max(m.newest, t)
 		}
 	}
-	f.watermark = m.newest
+	if f.watermark = m.newest; m.t.p.plan.order < 0 && m.newest > math.MinInt64 {
+		f.watermark -= m.lateness
+	}
 	m.t.p.progress.hold(m.t.stage.index, m.t.claim.Partition(), m.rows())
 }
 
 // The state of a merge, behind the source's: the newest time given out; of the
-// first stage which positions are done (see tracker); of a later one the place, row and watermark of each lane; then the
-// place and watermark of each lane of labels.
+// first stage the position up to which events were taken in, and which of them
+// are done (see tracker); of a later one the place, row and watermark of each
+// lane; then the place and watermark of each lane of labels, and the position
+// up to which its faulty labels have their dead letters.
 func (m *mergeIntake) appendState(b []byte) []byte {
 	b = appendZigzag(b, m.newest)
 	if m.source != nil {
 		b = m.source.appendState(b)
+		b = binary.AppendUvarint(b, uint64(max(m.scan, m.source.judged)))
 		b = m.done.append(b)
 	} else {
 		b = binary.AppendUvarint(b, uint64(len(m.events)))
@@ -612,6 +638,7 @@ func (m *mergeIntake) appendState(b []byte) []byte {
 	b = binary.AppendUvarint(b, uint64(len(m.labels)))
 	for _, l := range m.labels {
 		b = l.appendPlace(b, l.scan)
+		b = binary.AppendUvarint(b, uint64(max(l.scan, l.told)))
 	}
 	return b
 }
@@ -637,6 +664,7 @@ func (m *mergeIntake) restore(b []byte) error {
 	m.newest = c.zigzag()
 	if m.source != nil {
 		m.source.restore(&c)
+		m.source.judged = int64(c.uvarint())
 		m.done = readTracker(&c)
 	} else {
 		if n := c.uvarint(); !c.bad && n != uint64(len(m.events)) {
@@ -651,6 +679,7 @@ func (m *mergeIntake) restore(b []byte) error {
 	}
 	for _, l := range m.labels {
 		l.restore(&c)
+		l.told = int64(c.uvarint())
 	}
 	if c.bad || len(c.b) > 0 {
 		return errkind.New(errkind.Corrupt, "the state of the inputs is cut short or too long")

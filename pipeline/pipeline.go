@@ -57,9 +57,11 @@ type Pipeline struct {
 	mayLose         bool
 	objects         state.Objects  // of checkpoints; nil where they go to the broker
 	closers         []func() error // of tables and stores
-	// frameEvents is fetchMax and cycle is cycleBytes, smaller in tests.
+	// frameEvents is fetchMax, cycle is cycleBytes, and so on; smaller in tests.
 	frameEvents int
 	cycle       int64
+	laneRows    int
+	ahead       ahead
 	began       time.Time
 
 	counters counters
@@ -73,7 +75,7 @@ func New(plan *Plan, d Deps) (*Pipeline, error) {
 	if !caps.Transactions || !caps.Admin {
 		return nil, errkind.New(errkind.Unsupported, "pipelines need a broker with transactions: use the journal")
 	}
-	p := &Pipeline{plan: plan, broker: d.Broker, log: d.Logger, topics: plan.Spec.topics(), began: time.Now(), frameEvents: fetchMax, cycle: cycleBytes, openLookup: d.OpenLookup, openObjects: d.OpenObjects, openStore: d.OpenStore}
+	p := &Pipeline{plan: plan, broker: d.Broker, log: d.Logger, topics: plan.Spec.topics(), began: time.Now(), frameEvents: fetchMax, cycle: cycleBytes, laneRows: laneRows, ahead: ahead{aheadRecords, aheadCheck, aheadPatience}, openLookup: d.OpenLookup, openObjects: d.OpenObjects, openStore: d.OpenStore}
 	if plan.series != nil {
 		p.frameEvents = plan.series.fetch()
 	}

@@ -126,13 +126,20 @@ const (
 	aheadPatience = time.Second
 )
 
+// ahead bounds how far tasks run ahead of the next stage.
+type ahead struct {
+	records  int64
+	check    int
+	patience time.Duration
+}
+
 // awaitRoom waits while the next stage is far behind, unless this task is the
 // one that is last in event time: then the others wait for what it sends.
 func (t *task) awaitRoom(ctx context.Context) error {
-	if t.frameCount++; t.shuffle == nil || t.frameCount%aheadCheck != 0 {
+	if t.frameCount++; t.shuffle == nil || t.frameCount%t.p.ahead.check != 0 {
 		return nil
 	}
-	deadline := time.Now().Add(aheadPatience)
+	deadline := time.Now().Add(t.p.ahead.patience)
 	for time.Now().Before(deadline) && !t.p.progress.last(t.stage.index, t.claim.Partition()) {
 		topic, err := t.p.broker.Describe(ctx, t.shuffle.to.topic, t.p.plan.Spec.Group())
 		if err != nil {
@@ -140,7 +147,7 @@ func (t *task) awaitRoom(ctx context.Context) error {
 		}
 		room := true
 		for _, part := range topic.Partitions {
-			room = room && part.End-max(part.Committed, part.Start) < aheadRecords
+			room = room && part.End-max(part.Committed, part.Start) < t.p.ahead.records
 		}
 		if room {
 			return nil

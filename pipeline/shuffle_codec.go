@@ -209,11 +209,13 @@ func readMove(rec *event.Record, b *block, inputs []columnDef) (task int, waterm
 	if c.byte() != moveVersion {
 		return 0, 0, false
 	}
-	task, watermark = int(c.uvarint()), c.zigzag()
+	from := c.uvarint()
+	watermark = c.zigzag()
 	count := c.uvarint()
-	if c.bad || count > uint64(len(c.b)) {
+	if c.bad || from > math.MaxInt32 || count > uint64(len(c.b)) {
 		return 0, 0, false
 	}
+	task = int(from)
 	n := int(count)
 	b.at, b.left = rec.Position, n
 	r := &b.rows
@@ -238,6 +240,7 @@ func readMove(rec *event.Record, b *block, inputs []columnDef) (task int, waterm
 	for i := range n {
 		p := c.uvarint()
 		last += c.zigzag()
+		c.bad = c.bad || p > math.MaxInt32
 		b.origins[i] = origin{partition: int32(p), position: last}
 	}
 	if c.byte() == 1 {

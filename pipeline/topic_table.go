@@ -3,6 +3,7 @@ package pipeline
 import (
 	"context"
 	"fmt"
+	"math"
 	"sync"
 
 	"github.com/freshet-io/freshet/broker"
@@ -109,15 +110,21 @@ func (t *topicTable) take(recs []event.Record, d *contract.Decoder, rows *contra
 	d.Decode(recs, rows)
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	for _, x := range rows.Faults {
-		rec := &recs[x.Record]
-		if len(rec.Value) == 0 && len(rec.Key) > 0 {
-			delete(t.rows, string(rec.Key))
-			continue
+	faults := rows.Faults
+	// passOver deals with the faulty records before number i.
+	passOver := func(i int32) {
+		for ; len(faults) > 0 && faults[0].Record < i; faults = faults[1:] {
+			rec := &recs[faults[0].Record]
+			if len(rec.Value) == 0 && len(rec.Key) > 0 {
+				delete(t.rows, string(rec.Key))
+				continue
+			}
+			p.log.Warn("a record of a table is passed over", "table", spec.Name, "partition", partition, "position", rec.Position, "error", faults[0].Err)
 		}
-		p.log.Warn("a record of a table is passed over", "table", spec.Name, "partition", partition, "position", rec.Position, "error", x.Err)
 	}
+	defer passOver(math.MaxInt32)
 	for row := range rows.N {
+		passOver(rows.Index[row])
 		r := &topicRow{at: rows.Time[row], cells: make([]cell, len(t.kinds))}
 		for i := range r.cells {
 			c := &rows.Columns[i]

@@ -2,6 +2,7 @@ package pipeline
 
 import (
 	"encoding/binary"
+	"math"
 	"math/bits"
 )
 
@@ -99,11 +100,15 @@ func (t *tracker) append(b []byte) []byte {
 
 // readTracker reads what append wrote.
 func readTracker(c *cursor) *tracker {
-	t := newTracker(int64(c.uvarint()))
+	first := c.uvarint()
+	if first > math.MaxInt64/2 {
+		c.bad, first = true, 0
+	}
+	t := newTracker(int64(first))
 	p := t.next
 	for i := range c.uvarint() {
 		n := int64(c.uvarint())
-		if c.bad || n > maxAhead {
+		if c.bad || n < 0 || n > maxAhead || p-t.next > maxAhead {
 			c.bad = true
 			break
 		}
@@ -117,5 +122,5 @@ func readTracker(c *cursor) *tracker {
 	return t
 }
 
-// maxAhead bounds a run of positions that a damaged record may tell of.
-const maxAhead = 1 << 32
+// maxAhead bounds the positions that a damaged record may tell of.
+const maxAhead = 1 << 28
