@@ -15,6 +15,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/freshet-io/freshet/bench/workload"
 )
 
 const corruptLines = 300
@@ -96,8 +98,9 @@ var referenceNames = [...]string{
 }
 
 // TestAprilsPayments sends a month of public payments with corrupt lines among
-// them through the example's pipeline, compares every feature with a batch
-// computation, and does it again with five kills.
+// them, and their labels, through the example's pipeline, compares every feature
+// with a batch computation, and does it again with ten kills and a move to an
+// empty disk.
 func TestAprilsPayments(t *testing.T) {
 	if testing.Short() {
 		t.Skip("-short: 288,062 payments, three times")
@@ -106,12 +109,19 @@ func TestAprilsPayments(t *testing.T) {
 	dir := t.TempDir()
 	file := filepath.Join(dir, "april.csv")
 	good := aprilWithCorruptLines(t, shared, file)
+	payments, err := workload.ReadPayments(filepath.Join(shared, "card-fraud", "transactions_2018-04.csv.gz"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	labels := writeLabels(t, filepath.Join(dir, "labels.csv"), payments)
+	produce := func(data string) {
+		freshet(t, data, "produce", "--pipeline", pipelineFile, file)
+		freshet(t, data, "produce", "fraud-labels", labels, "--contract", labelContract)
+	}
 
 	calm := filepath.Join(dir, "calm")
-	freshet(t, calm, "produce", "--pipeline", pipelineFile, file)
-	began := time.Now()
+	produce(calm)
 	freshet(t, calm, "run", pipelineFile, "--until-idle", "--listen", "off")
-	took := time.Since(began)
 	want := consume(t, calm, "scored-transactions")
 	letters := consume(t, calm, "card-fraud-dead-letters")
 	if len(want) != good || len(letters) != corruptLines {
@@ -141,42 +151,88 @@ func TestAprilsPayments(t *testing.T) {
 	}
 	fmt.Printf("April's payments: %d of %d feature values equal the batch computation's\n", len(want)*len(referenceNames)-wrong, len(want)*len(referenceNames))
 
-	t.Run("with five kills", func(t *testing.T) {
-		killed := filepath.Join(dir, "killed")
-		freshet(t, killed, "produce", "--pipeline", pipelineFile, file)
-		const kills = 5
-		killRuns(t, killed, kills, took)
-		if n := len(consume(t, killed, "scored-transactions")); n == 0 || n >= good {
-			t.Errorf("after the last kill %d of %d payments are scored: the kills did not fall into the work", n, good)
+	t.Run("with ten kills and a move", func(t *testing.T) {
+		const kills = 10
+		store := filepath.Join(dir, "checkpoints")
+		first, second := withState(t, filepath.Join(dir, "first"), store), withState(t, filepath.Join(dir, "second"), store)
+		killed, moved := filepath.Join(dir, "killed"), filepath.Join(dir, "moved")
+		produce(killed)
+		killRuns(t, killed, first, kills/2, good/(kills+4))
+		scored := len(consume(t, killed, "scored-transactions"))
+		if scored == 0 || scored >= good {
+			t.Errorf("before the move %d of %d payments are scored: it did not fall into the work", scored, good)
 		}
-		freshet(t, killed, "run", pipelineFile, "--until-idle", "--listen", "off")
-		sameResults(t, want, consume(t, killed, "scored-transactions"))
-		sameLetters(t, letters, consume(t, killed, "card-fraud-dead-letters"))
-		fmt.Printf("April's payments, killed %d times: same ids and features, 0 duplicates\n", kills)
+		moveToEmptyDisk(t, killed, moved, first)
+		if out, err := command(t, moved, "run", pipelineFile, "--until-idle", "--listen", "off").CombinedOutput(); err == nil {
+			t.Errorf("the state was there without the checkpoints: the move shows nothing")
+		} else if !strings.Contains(string(out), "checkpoint") {
+			t.Errorf("a run without the checkpoints says %s", out)
+		}
+		killRuns(t, moved, second, kills/2, good/(kills+4))
+		last := len(consume(t, moved, "scored-transactions"))
+		if last <= scored || last >= good {
+			t.Errorf("after the last kill %d of %d payments are scored, and %d were before the move: the kills did not fall into the work", last, good, scored)
+		}
+		freshet(t, moved, "run", second, "--until-idle", "--listen", "off")
+		sameResults(t, want, consume(t, moved, "scored-transactions"))
+		sameLetters(t, letters, consume(t, moved, "card-fraud-dead-letters"))
+		fmt.Printf("April's payments, killed %d times, moved to an empty disk at %d and killed last at %d of %d: same ids, features and scores, 0 duplicates\n", kills, scored, last, good)
 	})
 }
 
-// killRuns starts the pipeline so many times and kills it at random moments,
-// together within the time that an undisturbed run takes, so that no run ends by itself.
-func killRuns(t testing.TB, data string, kills int, calm time.Duration) {
+// stateSection is what the kills add to the example: state that memory does not
+// hold, and checkpoints.
+const stateSection = `
+state: {store: pebble, memory: 20MiB, checkpoints: "file://%s", every: 50ms}
+`
+
+// withState copies the example to a folder of its own, with checkpoints in a
+// store, and returns the pipeline's file.
+func withState(t testing.TB, folder, store string) (file string) {
+	t.Helper()
+	if err := os.CopyFS(folder, os.DirFS(filepath.Dir(pipelineFile))); err != nil {
+		t.Fatal(err)
+	}
+	file = filepath.Join(folder, filepath.Base(pipelineFile))
+	f, err := os.OpenFile(file, os.O_APPEND|os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = fmt.Fprintf(f, stateSection, store)
+	if err := errors.Join(err, f.Close()); err != nil {
+		t.Fatal(err)
+	}
+	return file
+}
+
+// moveToEmptyDisk makes the next process one on another machine: of what the
+// first one had there is only the broker. Its files and its local state are gone.
+func moveToEmptyDisk(t testing.TB, from, to, pipeline string) {
+	t.Helper()
+	if err := os.Rename(from, to); err != nil {
+		t.Fatal(err)
+	}
+	local := filepath.Join(to, "local-state")
+	if !isDir(local) {
+		t.Error("there was no local state to lose")
+	}
+	if err := errors.Join(os.RemoveAll(local), os.RemoveAll(filepath.Dir(pipeline))); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// killRuns starts a pipeline so many times, and kills each run when it has made
+// some number of predictions, at random below most.
+func killRuns(t testing.TB, data, pipeline string, kills, most int) {
 	t.Helper()
 	r := rand.New(rand.NewPCG(uint64(time.Now().UnixNano()), 0))
-	share := calm / time.Duration(kills)
-	for k := range kills {
-		cmd := command(t, data, "run", pipelineFile, "--until-idle", "--listen", "off", "--log-level", "error")
-		cmd.Stderr = os.Stderr
-		if err := cmd.Start(); err != nil {
-			t.Fatal(err)
-		}
-		ended := make(chan error, 1)
-		go func() { ended <- cmd.Wait() }()
-		select {
-		case err := <-ended:
-			t.Fatalf("run %d ended before it was killed: %v", k+1, err)
-		case <-time.After(share/2 + time.Duration(r.Int64N(int64(share)/2))):
-			cmd.Process.Kill()
-			<-ended
-		}
+	for range kills {
+		url, kill := serve(t, data, pipeline)
+		at := r.IntN(most)
+		within(t, 30*time.Second, "predictions to kill at", func() bool {
+			return metric(t, url, "freshet_predictions_total") >= float64(at)
+		})
+		kill()
 	}
 }
 

@@ -4,8 +4,10 @@ import (
 	"bufio"
 	"encoding/json"
 	"fmt"
+	"io"
 	"net/http"
 	"os"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -14,9 +16,9 @@ import (
 )
 
 // serve starts `freshet run` with its HTTP API on a free port.
-func serve(t *testing.T, data string) (url string, kill func()) {
+func serve(t testing.TB, data, pipeline string) (url string, kill func()) {
 	t.Helper()
-	cmd := command(t, data, "run", pipelineFile, "--listen", "127.0.0.1:0", "--log-level", "error")
+	cmd := command(t, data, "run", pipeline, "--listen", "127.0.0.1:0", "--log-level", "error")
 	cmd.Stderr = os.Stderr
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
@@ -46,6 +48,38 @@ func serve(t *testing.T, data string) (url string, kill func()) {
 	return url, kill
 }
 
+// metrics are the lines of /metrics.
+func metrics(t testing.TB, url string) []string {
+	t.Helper()
+	resp, err := http.Get(url + "/metrics")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	text, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return strings.Split(string(text), "\n")
+}
+
+// metric is the sum of a metric's series.
+func metric(t testing.TB, url, name string) (sum float64) {
+	t.Helper()
+	for _, line := range metrics(t, url) {
+		rest, ok := strings.CutPrefix(line, name)
+		if !ok || rest == "" || rest[0] != '{' && rest[0] != ' ' {
+			continue
+		}
+		v, err := strconv.ParseFloat(rest[strings.LastIndexByte(rest, ' ')+1:], 64)
+		if err != nil {
+			t.Fatalf("%s: %v", line, err)
+		}
+		sum += v
+	}
+	return sum
+}
+
 func payment(id int) string {
 	return fmt.Sprintf(`{"transaction_id":%d,"tx_datetime":"2026-01-05T12:00:%02d","customer_id":%d,"terminal_id":3,"tx_amount":%d.5}`, id, id%60, id%7, id%90)
 }
@@ -66,7 +100,7 @@ func TestWhatWasPostedSurvivesAKillRightAfterTheAnswer(t *testing.T) {
 	data := t.TempDir()
 	posted := 0
 	for range 3 {
-		url, kill := serve(t, data)
+		url, kill := serve(t, data, pipelineFile)
 		for range 20 {
 			posted++
 			post(t, url, payment(posted))
@@ -90,7 +124,7 @@ func TestWhatWasPostedSurvivesAKillRightAfterTheAnswer(t *testing.T) {
 
 func TestResultsAreFollowedOverHTTP(t *testing.T) {
 	data := t.TempDir()
-	url, _ := serve(t, data)
+	url, _ := serve(t, data, pipelineFile)
 	resp, err := http.Get(url + "/topics/scored-transactions?from=earliest&follow=true")
 	if err != nil {
 		t.Fatal(err)
@@ -107,18 +141,13 @@ func TestResultsAreFollowedOverHTTP(t *testing.T) {
 			t.Fatalf("line %q: %v", lines.Text(), err)
 		}
 	}
-	metrics, err := http.Get(url + "/metrics")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer metrics.Body.Close()
 	want := map[string]bool{
 		`freshet_predictions_total{model="fraud-risk",pipeline="card-fraud",version="1.0.0"} 5`: true,
 		`freshet_consumer_lag{pipeline="card-fraud",topic="transactions"} 0`:                    true,
 		`freshet_consumer_lag{pipeline="card-fraud",topic="card-fraud-by-terminal_id"} 0`:       true,
 	}
-	for sc := bufio.NewScanner(metrics.Body); sc.Scan(); {
-		delete(want, sc.Text())
+	for _, line := range metrics(t, url) {
+		delete(want, line)
 	}
 	for line := range want {
 		t.Errorf("/metrics lacks %s", line)
