@@ -84,8 +84,16 @@ func (w *Windows) ApplyDelta(delta []byte) error {
 		w.adoptLabels(d)
 	}
 	w.numbers = resize(w.numbers, len(d.keys))
-	for i, key := range d.keys {
-		w.numbers[i] = w.number(unsafe.String(unsafe.SliceData(key), len(key)))
+	var texts [touchAhead]string
+	for from := 0; from < len(d.keys); from += touchAhead {
+		keys := texts[:min(touchAhead, len(d.keys)-from)]
+		for i := range keys {
+			key := d.keys[from+i]
+			keys[i] = unsafe.String(unsafe.SliceData(key), len(key))
+		}
+		for i, h := range w.ahead.fetch(&w.index, keys) {
+			w.numbers[from+i] = w.numberHashed(keys[i], h)
+		}
 	}
 	w.replay(d)
 	w.unload(n)
@@ -180,7 +188,15 @@ func (w *Windows) adoptLabels(d *decoded) {
 // replay does what Update did, reading nothing out.
 func (w *Windows) replay(d *decoded) {
 	label, row := 0, 0
+	var next [touchAhead]uint32
 	for i, ref := range d.refs {
+		if i%touchAhead == 0 {
+			refs := d.refs[i:min(i+touchAhead, len(d.refs))]
+			for j, ref := range refs {
+				next[j] = w.numbers[ref-1]
+			}
+			w.touch(next[:len(refs)])
+		}
 		for ; w.ids && label < d.labels && w.label.before[label] <= int64(i); label++ {
 			w.replayLabel(label)
 		}
