@@ -2,6 +2,7 @@ package feature
 
 import (
 	"hash/maphash"
+	"math"
 	"unsafe"
 )
 
@@ -67,7 +68,7 @@ func (x *index) lookup(key string, h uint32) (number uint32, ok bool) {
 		if s == 0 {
 			return 0, false
 		}
-		if uint32(s>>32) == h && x.key(uint32(s)-1) == key {
+		if s>>32 == uint64(h) && x.key(uint32(s)-1) == key {
 			return uint32(s) - 1, true
 		}
 	}
@@ -133,7 +134,7 @@ func (x *index) grow() {
 func (x *index) remove(number uint32) {
 	mask := uint32(len(x.slots) - 1)
 	hole := x.hash(x.key(number)) & mask
-	for uint32(x.slots[hole]) != number+1 {
+	for x.slots[hole]&math.MaxUint32 != uint64(number)+1 {
 		if x.slots[hole] == 0 {
 			return
 		}

@@ -199,8 +199,8 @@ func (w *Windows) row(k uint32, t int64, i int) {
 // touchAhead is how many rows have their state fetched into the cache together.
 const touchAhead = 32
 
-// cachedWords is how much state is taken to be in the cache of one core.
-const cachedWords = 1 << 16
+// cachedWords is how much state is taken to be in the first cache.
+const cachedWords = 1 << 12
 
 // touch reads what the next rows will need. With many keys a row's state lies in
 // main memory; reading it for several rows at once lets the waits overlap.
