@@ -231,6 +231,7 @@ var errIdle = errors.New("idle")
 
 // claims starts a task for each partition that the group hands over.
 func (p *Pipeline) claims(ctx context.Context, st *stagePlan, consumer broker.Consumer, tasks *sync.WaitGroup, stop context.CancelCauseFunc) error {
+	ended := map[int]chan struct{}{} // of each partition's last task
 	for {
 		claim, err := consumer.Claim(ctx)
 		if err != nil {
@@ -243,7 +244,15 @@ func (p *Pipeline) claims(ctx context.Context, st *stagePlan, consumer broker.Co
 		if err != nil {
 			return err
 		}
+		// A partition that was taken away and comes back finds its former task still
+		// at work on what it held, the local store among it.
+		before, done := ended[claim.Partition()], make(chan struct{})
+		ended[claim.Partition()] = done
 		tasks.Go(func() {
+			defer close(done)
+			if before != nil {
+				<-before
+			}
 			err := t.run(ctx)
 			if rerr := claim.Release(); rerr != nil && err == nil {
 				err = quiet(rerr)

@@ -179,6 +179,10 @@ func (t *task) run(ctx context.Context) (err error) {
 			}()
 		}
 		if err != nil {
+			// Where the claim went to another member meanwhile, what was read is that one's.
+			if lost := t.claim.Commit(ctx, t.claim.Start()); errkind.Is(lost, errkind.Conflict) {
+				return nil
+			}
 			return err
 		}
 		if t.checkpoint != nil {
