@@ -150,7 +150,7 @@ func (c *changelog) beginStep() {
 // and reports whether the cycle is through. Steps whose keys lie in a store
 // write what they brought in, whether the cycle is at them or not.
 func (c *changelog) slice(budget int) (done bool, err error) {
-	paged := -1 // the step whose pages were written already
+	first, paged := c.group, -1 // the steps whose pages are written here, from and to
 	for c.cycleAt >= 0 && c.group < len(c.groups) {
 		g := c.groups[c.group]
 		if !c.inMemory {
@@ -174,7 +174,7 @@ func (c *changelog) slice(budget int) (done bool, err error) {
 		c.beginStep()
 	}
 	for i, g := range c.groups {
-		if p := g.pages(); p != nil && i > paged {
+		if p := g.pages(); p != nil && (i < first || i > paged) {
 			if _, err := p.page(false, 0); err != nil {
 				return false, err
 			}

@@ -102,8 +102,15 @@ func (p *pager) prepareDelta(delta []byte) (err error) {
 	return p.bring()
 }
 
-// bring loads p.keys, as far as the store has them.
+// bring loads p.keys, as far as the store has them. One that is in memory is not
+// loaded, though a label's id may still be listed for its state in the store: that
+// is older where the key came back by a slice of the changelog.
 func (p *pager) bring() error {
+	p.rows = p.state.Missing(p.keys, p.rows[:0])
+	for i, r := range p.rows {
+		p.keys[i] = p.keys[r]
+	}
+	p.keys = p.keys[:len(p.rows)]
 	if len(p.keys) == 0 {
 		return nil
 	}
