@@ -56,7 +56,7 @@ func TestADefinitionSaysWhatOfItsStateCanBeKept(t *testing.T) {
 		})
 	}
 	_, w := newNaive(t, with(0, 0, sum))
-	for _, b := range []string{"", "{}", `{"format":1}`, `{"format":2,"windows":[{"aggregate":"x"}]}`} {
+	for _, b := range []string{"", "{}", `{"format":1}`, `{"format":3,"windows":[{"aggregate":"x"}]}`} {
 		if keep, why := w.Compatible([]byte(b)); keep != Different || why == "" {
 			t.Errorf("%q: got %d, %q", b, keep, why)
 		}

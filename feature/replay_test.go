@@ -136,7 +136,7 @@ func goOnAlike(t *testing.T, what string, h *history, c Config, w, r *Windows) {
 	}
 }
 
-func TestDamagedBytesAreCorruptAndChangeNothing(t *testing.T) {
+func TestDamagedBytesAreCorruptAndADamagedDeltaChangesNothing(t *testing.T) {
 	for _, c := range replayedWindows(0) {
 		delta, snapshot := seedBytes(t, c)
 		for name, good := range map[string][]byte{"delta": delta, "snapshot": snapshot} {
