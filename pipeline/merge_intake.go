@@ -152,7 +152,9 @@ func (m *mergeIntake) close() {
 	}
 	m.stop()
 	for _, f := range m.feeds {
-		<-f.done
+		if f.done != nil { // else start ended before it began
+			<-f.done
+		}
 		if f.close != nil {
 			f.close()
 		}

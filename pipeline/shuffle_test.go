@@ -97,7 +97,7 @@ func createVisits(t *testing.T, b *broker.Broker) {
 	}
 }
 
-func publish(t *testing.T, b *broker.Broker, topic string, recs ...event.Record) {
+func publish(t testing.TB, b *broker.Broker, topic string, recs ...event.Record) {
 	t.Helper()
 	if _, err := b.Publish(t.Context(), topic, recs); err != nil {
 		t.Fatal(err)
