@@ -19,7 +19,7 @@ import (
 	"github.com/freshet-io/freshet/pipeline"
 )
 
-// inline writes a pipeline file; paths in it that begin with @ are those of testdata.
+// inline writes a pipeline file; @contracts in it are those of testdata.
 func inline(t testing.TB, text string) string {
 	t.Helper()
 	here, err := filepath.Abs("testdata")
@@ -27,7 +27,7 @@ func inline(t testing.TB, text string) string {
 		t.Fatal(err)
 	}
 	file := filepath.Join(t.TempDir(), "pipeline.yaml")
-	if err := os.WriteFile(file, []byte(strings.ReplaceAll(text, "@", here+"/")), 0o644); err != nil {
+	if err := os.WriteFile(file, []byte(strings.ReplaceAll(text, "@contracts", here+"/contracts")), 0o644); err != nil {
 		t.Fatal(err)
 	}
 	return file

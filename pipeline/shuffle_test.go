@@ -226,3 +226,45 @@ func itoa(i int) string { return strconv.Itoa(i) }
 
 // openMap opens a store that is a map in memory.
 func openMap(string, string) (*state.Store, error) { return state.New(memory.Open(), state.Config{}) }
+
+// TestLanesThatAreFullLeaveTheirRowsOnTheTopic runs the chain with room for a few
+// rows at each input of a merge and few records between the stages: rows are
+// left and read again, tasks wait for one another, and nothing stands still.
+func TestLanesThatAreFullLeaveTheirRowsOnTheTopic(t *testing.T) {
+	vs := visits(1500, 9)
+	s := newSetup(t, chain)
+	createVisits(t, s.b)
+	publish(t, s.b, "visits", records(vs)...)
+	p, err := s.pipeline()
+	if err != nil {
+		t.Fatal(err)
+	}
+	const frames, lane = 64, 8
+	p.Shrink(frames, 4<<10)
+	p.Crowd(lane, 4)
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	done := make(chan error, 1)
+	go func() { done <- p.Run(ctx, pipeline.RunOptions{UntilIdle: true}) }()
+	most := int64(0)
+	for ended := false; !ended; {
+		select {
+		case err = <-done:
+			ended = true
+		case <-time.After(time.Millisecond):
+			for _, st := range p.Stats().Stages[1:] {
+				most = max(most, st.Held)
+			}
+		}
+	}
+	if err != nil || ctx.Err() != nil {
+		t.Fatal(err, ctx.Err())
+	}
+	t.Logf("%d rows held at most", most)
+	if limit := int64(4 * 4 * (2*lane + frames)); most > limit { // tasks, lanes of each
+		t.Errorf("%d rows held, more than %d", most, limit)
+	}
+	if diff := cmp.Diff(features(vs), s.computed("visited")); diff != "" {
+		t.Errorf("(-want +got)\n%s", shortened(diff))
+	}
+}
