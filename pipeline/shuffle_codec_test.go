@@ -254,13 +254,13 @@ func FuzzChangelogRecord(f *testing.F) {
 	state, _ := w.windows.(pagedState).AppendKey(nil, "a")
 	f.Add(appendBytes(nil, state))
 	f.Fuzz(func(t *testing.T, data []byte) {
-		c, w := fuzzedChangelog(t)
+		c, _ := fuzzedChangelog(t)
 		for range 2 {
 			if c.applyBytes(data, false) != nil {
 				break
 			}
 		}
-		_, w = fuzzedChangelog(t)
+		_, w := fuzzedChangelog(t)
 		_ = applyPages(w.windows, data)
 	})
 }
