@@ -69,10 +69,10 @@ func shuffled(file, _ string) (string, error) {
 	return strings.ReplaceAll(file, customer, "{by: terminal_id, count:"), nil
 }
 
-// checkpointed keeps the state in a folder as well, twice a second: far more
-// often than the default, so that a short run has checkpoints in it.
+// checkpointed keeps the state in a folder as well, every second: thirty
+// times as often as by default, so that a short run has checkpoints in it.
 func checkpointed(file, dir string) (string, error) {
-	return fmt.Sprintf("%sstate: {checkpoints: \"file://%s\", every: 500ms}\n", file, filepath.Join(dir, "checkpoints")), nil
+	return fmt.Sprintf("%sstate: {checkpoints: \"file://%s\", every: 1s}\n", file, filepath.Join(dir, "checkpoints")), nil
 }
 
 func unchecked(string) error { return nil }
@@ -119,7 +119,7 @@ func (c *comparison) hop(ctx context.Context) error {
 func (c *comparison) checkpoints(ctx context.Context) error {
 	g := &group{ID: "j", Title: "Checkpoints: the pipeline with them against the same without"}
 	err := c.inTurn(ctx, g,
-		c.variant("with checkpoints", "the full pipeline with its state in a folder as well, at most 0.5 s behind", c.events, checkpointed, hasCheckpoint),
+		c.variant("with checkpoints", "the full pipeline with its state in a folder as well, at most 1 s behind", c.events, checkpointed, hasCheckpoint),
 		c.variant("without", "the same file; the state is on the journal only", c.events, unchanged, unchecked))
 	if errors.Is(err, errNoCheckpoint) {
 		c.report.Missing = append(c.report.Missing, "checkpointing: "+err.Error())
