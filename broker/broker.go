@@ -33,7 +33,7 @@ type Broker struct {
 
 // New returns a Broker on d, which it owns from now on: Close closes it.
 func New(d Driver, o Options) *Broker {
-	b := &Broker{d: d, caps: d.Capabilities(), retry: o.Retry.withDefaults(), now: o.Now, closed: make(chan struct{})}
+	b := &Broker{d: d, caps: d.Capabilities(), retry: o.Retry.Or(defaultRetry), now: o.Now, closed: make(chan struct{})}
 	if b.now == nil {
 		b.now = time.Now
 	}

@@ -167,7 +167,7 @@ func (t *Table) attempt(caller context.Context, f func(context.Context) error) e
 		case n+1 >= t.cfg.Retry.Attempts:
 			return fmt.Errorf("given up after %d attempts: %w", n+1, err)
 		}
-		pause := time.NewTimer(t.cfg.Retry.wait(n, k))
+		pause := time.NewTimer(t.cfg.Retry.Wait(n, k))
 		select {
 		case <-pause.C:
 		case <-ctx.Done():

@@ -2,57 +2,18 @@ package lookup
 
 import (
 	"context"
-	"math/rand/v2"
 	"sync"
 	"time"
 
 	"github.com/freshet-io/freshet/errkind"
+	"github.com/freshet-io/freshet/internal/backoff"
 )
 
-// Retry says how often and how fast a failed request is repeated. Only
-// failures whose kind is Transient or Throttled are. A zero field takes its default.
-type Retry struct {
-	// Attempts is the largest number of calls, the first one included; 3 by default.
-	Attempts int
-	// Min is the pause before the first repetition; it doubles with each, and is
-	// four times as long after a Throttled failure. 20 ms by default. The pauses
-	// after requests that failed in the end begin and grow in the same way.
-	Min time.Duration
-	// Max bounds the pause. 1 s by default.
-	Max time.Duration
-	// Rand returns numbers in [0, 1) from which half of each pause is drawn; nil
-	// is math/rand/v2.
-	Rand func() float64
-}
+// Retry is how failed requests are repeated: by default 3 attempts, pauses from 20 ms to 1 s. The pauses
+// after requests that failed in the end begin and grow in the same way.
+type Retry = backoff.Retry
 
-func (r Retry) withDefaults() Retry {
-	if r.Attempts <= 0 {
-		r.Attempts = 3
-	}
-	if r.Min <= 0 {
-		r.Min = 20 * time.Millisecond
-	}
-	if r.Max <= 0 {
-		r.Max = time.Second
-	}
-	if r.Rand == nil {
-		r.Rand = rand.Float64
-	}
-	return r
-}
-
-// wait returns the pause after failure number n, counted from 0.
-func (r *Retry) wait(n int, k errkind.Kind) time.Duration {
-	d := r.Min
-	if k == errkind.Throttled {
-		d *= 4
-	}
-	for ; n > 0 && d < r.Max; n-- {
-		d *= 2
-	}
-	d = min(d, r.Max)
-	return d/2 + time.Duration(r.Rand()*float64(d/2))
-}
+var defaultRetry = Retry{Attempts: 3, Min: 20 * time.Millisecond, Max: time.Second}
 
 // MayPass reports whether err, of Lookup or Check, may be gone when the call
 // is repeated: a server that cannot be reached or asks for less, in contrast to
@@ -132,7 +93,7 @@ func (h *health) unknown() {
 
 func (h *health) down(now time.Time, r *Retry, err error) {
 	h.mu.Lock()
-	h.until = now.Add(r.wait(h.failures, errkind.Of(err)))
+	h.until = now.Add(r.Wait(h.failures, errkind.Of(err)))
 	h.failures++
 	h.err, h.probe = err, time.Time{}
 	h.mu.Unlock()

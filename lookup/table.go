@@ -64,7 +64,7 @@ func (c Config) withDefaults() Config {
 	if c.Timeout <= 0 {
 		c.Timeout = defaultTimeout
 	}
-	c.Retry = c.Retry.withDefaults()
+	c.Retry = c.Retry.Or(defaultRetry)
 	if c.Now == nil {
 		c.Now = time.Now
 	}

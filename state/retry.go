@@ -4,50 +4,24 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"math/rand/v2"
 	"sync"
 	"time"
 
 	"github.com/freshet-io/freshet/errkind"
+	"github.com/freshet-io/freshet/internal/backoff"
 )
 
-// Retry says how often and how fast a call of Objects is repeated whose
-// failure is Transient or Throttled. A zero field takes its default.
-type Retry struct {
-	// Attempts is the largest number of calls, the first included; 6 by default.
-	Attempts int
-	// Min is the wait before the first repetition; it doubles with each, and is
-	// four times as long after a Throttled failure. 50 ms by default.
-	Min time.Duration
-	// Max bounds the wait. 5 s by default.
-	Max time.Duration
-	// Rand returns numbers in [0, 1) from which half of each wait is drawn; nil
-	// is math/rand/v2.
-	Rand func() float64
-}
+// Retry is how calls of Objects are repeated: by default 6 attempts, waits from 50 ms to 5 s.
+type Retry = backoff.Retry
 
-func (r Retry) withDefaults() Retry {
-	if r.Attempts <= 0 {
-		r.Attempts = 6
-	}
-	if r.Min <= 0 {
-		r.Min = 50 * time.Millisecond
-	}
-	if r.Max <= 0 {
-		r.Max = 5 * time.Second
-	}
-	if r.Rand == nil {
-		r.Rand = rand.Float64
-	}
-	return r
-}
+var defaultRetry = Retry{Attempts: 6, Min: 50 * time.Millisecond, Max: 5 * time.Second}
 
 // WithRetry returns o with its names checked and its calls repeated; it owns o.
 // Put is repeated where its reader is an io.Seeker. A Create whose outcome was
 // unknown may meet its own object and be a Conflict. The reader that Get returns
 // is not repeated. After Close calls are Closed.
 func WithRetry(o Objects, r Retry) Objects {
-	return &retrying{o: o, r: r.withDefaults(), closed: make(chan struct{})}
+	return &retrying{o: o, r: r.Or(defaultRetry), closed: make(chan struct{})}
 }
 
 type retrying struct {
@@ -143,7 +117,7 @@ func (t *retrying) do(ctx context.Context, what string, again bool, f func() err
 		if n >= t.r.Attempts {
 			return fmt.Errorf("%s: given up after %d attempts: %w", what, n, err)
 		}
-		timer := time.NewTimer(t.r.wait(n, k))
+		timer := time.NewTimer(t.r.Wait(n-1, k))
 		select {
 		case <-timer.C:
 		case <-ctx.Done():
@@ -154,17 +128,4 @@ func (t *retrying) do(ctx context.Context, what string, again bool, f func() err
 			return errkind.Errorf(errkind.Closed, "%s: the object store was closed while waiting to repeat after: %s", what, err.Error())
 		}
 	}
-}
-
-// wait returns the pause after failure number n, counted from 1.
-func (r *Retry) wait(n int, k errkind.Kind) time.Duration {
-	d := r.Min
-	if k == errkind.Throttled {
-		d *= 4
-	}
-	for ; n > 1 && d < r.Max; n-- {
-		d *= 2
-	}
-	d = min(d, r.Max)
-	return d/2 + time.Duration(r.Rand()*float64(d/2))
 }
