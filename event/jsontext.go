@@ -53,46 +53,6 @@ func appendString(dst []byte, s string) []byte {
 // The functions below read JSON that json.Valid has passed: they need no bounds
 // beyond the ones that valid JSON gives.
 
-// space skips white space from i.
-func space(b []byte, i int) int {
-	for i < len(b) && (b[i] == ' ' || b[i] == '\t' || b[i] == '\n' || b[i] == '\r') {
-		i++
-	}
-	return i
-}
-
-// skip returns the end of the value that begins at i.
-func skip(b []byte, i int) int {
-	depth := 0
-	for i < len(b) {
-		switch b[i] {
-		case '"':
-			for i++; b[i] != '"'; i++ {
-				if b[i] == '\\' {
-					i++
-				}
-			}
-			i++
-		case '{', '[':
-			depth++
-			i++
-		case '}', ']':
-			depth--
-			i++
-		case ' ', '\t', '\n', '\r', ',', ':':
-			i++
-		default:
-			for i < len(b) && !bytes.ContainsRune([]byte(" \t\n\r,:]}"), rune(b[i])) {
-				i++
-			}
-		}
-		if depth == 0 {
-			return i
-		}
-	}
-	return i
-}
-
 // text returns the content of the JSON string quoted, aliasing it where it has no escape.
 func text(quoted []byte) ([]byte, error) {
 	inner := quoted[1 : len(quoted)-1]

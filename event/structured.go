@@ -9,6 +9,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/freshet-io/freshet/errkind"
+	"github.com/freshet-io/freshet/internal/jsonscan"
 )
 
 // Envelope is a structured-mode event taken apart. Its slices alias the JSON
@@ -41,26 +42,26 @@ func (e *Envelope) Parse(b []byte) error {
 		var v json.RawMessage
 		return errkind.Errorf(errkind.Invalid, "read event: the envelope is not valid JSON: %w", json.Unmarshal(b, &v))
 	}
-	i := space(b, 0)
+	i := jsonscan.Space(b, 0)
 	if b[i] != '{' {
 		return errkind.New(errkind.Invalid, "read event: the envelope is not a JSON object")
 	}
-	i = space(b, i+1)
+	i = jsonscan.Space(b, i+1)
 	for b[i] != '}' {
 		start := i
-		i = skip(b, i)
+		i = jsonscan.Value(b, i)
 		name, err := text(b[start:i])
 		if err != nil {
 			return err
 		}
-		i = space(b, space(b, i)+1) // the colon
+		i = jsonscan.Space(b, jsonscan.Space(b, i)+1) // the colon
 		start = i
-		i = skip(b, i)
+		i = jsonscan.Value(b, i)
 		if err := e.member(name, b[start:i]); err != nil {
 			return err
 		}
-		if i = space(b, i); b[i] == ',' {
-			i = space(b, i+1)
+		if i = jsonscan.Space(b, i); b[i] == ',' {
+			i = jsonscan.Space(b, i+1)
 		}
 	}
 	return checkRequired(alias(e.SpecVersion), alias(e.ID), alias(e.Source), alias(e.Type), alias(e.Time))
@@ -214,16 +215,16 @@ func SplitBatch(b []byte) ([]Record, error) {
 		var v json.RawMessage
 		return nil, errkind.Errorf(errkind.Invalid, "read batch: not valid JSON: %w", json.Unmarshal(b, &v))
 	}
-	i := space(b, 0)
+	i := jsonscan.Space(b, 0)
 	if b[i] != '[' {
 		return nil, errkind.New(errkind.Invalid, "read batch: expected a JSON array of events")
 	}
 	var recs []Record
 	var e Envelope
-	i = space(b, i+1)
+	i = jsonscan.Space(b, i+1)
 	for b[i] != ']' {
 		start := i
-		i = skip(b, i)
+		i = jsonscan.Value(b, i)
 		err := e.Parse(b[start:i])
 		var r Record
 		if err == nil {
@@ -233,8 +234,8 @@ func SplitBatch(b []byte) ([]Record, error) {
 			return nil, errkind.Errorf(errkind.Invalid, "read batch: event %d: %w", len(recs), err)
 		}
 		recs = append(recs, r)
-		if i = space(b, i); b[i] == ',' {
-			i = space(b, i+1)
+		if i = jsonscan.Space(b, i); b[i] == ',' {
+			i = jsonscan.Space(b, i+1)
 		}
 	}
 	return recs, nil

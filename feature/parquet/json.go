@@ -7,68 +7,30 @@ import (
 	"unicode/utf8"
 
 	"github.com/freshet-io/freshet/event"
+	"github.com/freshet-io/freshet/internal/jsonscan"
 )
 
 // members calls f with the name and the text of each member of the JSON object
 // b, which is valid JSON. It reports whether b is an object.
 func members(b []byte, f func(name, value []byte)) bool {
-	i := skipSpace(b, 0)
+	i := jsonscan.Space(b, 0)
 	if i >= len(b) || b[i] != '{' {
 		return false
 	}
-	i = skipSpace(b, i+1)
+	i = jsonscan.Space(b, i+1)
 	for b[i] != '}' {
 		start := i
-		i = skipValue(b, i)
+		i = jsonscan.Value(b, i)
 		name := unquote(b[start:i])
-		i = skipSpace(b, skipSpace(b, i)+1) // the colon
+		i = jsonscan.Space(b, jsonscan.Space(b, i)+1) // the colon
 		start = i
-		i = skipValue(b, i)
+		i = jsonscan.Value(b, i)
 		f(name, b[start:i])
-		if i = skipSpace(b, i); b[i] == ',' {
-			i = skipSpace(b, i+1)
+		if i = jsonscan.Space(b, i); b[i] == ',' {
+			i = jsonscan.Space(b, i+1)
 		}
 	}
 	return true
-}
-
-func skipSpace(b []byte, i int) int {
-	for i < len(b) && (b[i] == ' ' || b[i] == '\t' || b[i] == '\r' || b[i] == '\n') {
-		i++
-	}
-	return i
-}
-
-// skipValue returns the end of the value that begins at i.
-func skipValue(b []byte, i int) int {
-	depth := 0
-	for i < len(b) {
-		switch b[i] {
-		case '"':
-			for i++; b[i] != '"'; i++ {
-				if b[i] == '\\' {
-					i++
-				}
-			}
-			i++
-		case '{', '[':
-			depth++
-			i++
-		case '}', ']':
-			depth--
-			i++
-		case ' ', '\t', '\r', '\n', ',', ':':
-			i++
-		default:
-			for i < len(b) && b[i] != ',' && b[i] != ']' && b[i] != '}' && b[i] > ' ' {
-				i++
-			}
-		}
-		if depth == 0 {
-			break
-		}
-	}
-	return i
 }
 
 // unquote is the content of a JSON string. It aliases b where that has no escape.

@@ -31,6 +31,7 @@ var rooms = []room{
 	{path: "errkind", layer: 0, wordsOnly: true},
 	{path: "internal/histogram", layer: 0, wordsOnly: true},
 	{path: "internal/spell", layer: 0, wordsOnly: true},
+	{path: "internal/jsonscan", layer: 0, wordsOnly: true},
 	{path: "internal/backoff", layer: 1, wordsOnly: true},
 	{path: "event", layer: 1, wordsOnly: true},
 	{path: "contract", layer: 2},

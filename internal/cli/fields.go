@@ -3,6 +3,8 @@ package cli
 import (
 	"encoding/json"
 	"unicode/utf8"
+
+	"github.com/freshet-io/freshet/internal/jsonscan"
 )
 
 // objectFields finds members of the JSON object b by their names and puts the
@@ -15,25 +17,25 @@ func objectFields(b []byte, names []string, values [][]byte) bool {
 		return false
 	}
 	// From here on b is valid JSON, which spares the bounds checks.
-	i := skipSpace(b, 0)
+	i := jsonscan.Space(b, 0)
 	if b[i] != '{' {
 		return false
 	}
-	i = skipSpace(b, i+1)
+	i = jsonscan.Space(b, i+1)
 	for b[i] != '}' {
 		start := i
-		i = skipValue(b, i)
+		i = jsonscan.Value(b, i)
 		name := b[start:i]
-		i = skipSpace(b, skipSpace(b, i)+1) // the colon
+		i = jsonscan.Space(b, jsonscan.Space(b, i)+1) // the colon
 		start = i
-		i = skipValue(b, i)
+		i = jsonscan.Value(b, i)
 		for n, want := range names {
 			if nameIs(name, want) {
 				values[n] = b[start:i]
 			}
 		}
-		if i = skipSpace(b, i); b[i] == ',' {
-			i = skipSpace(b, i+1)
+		if i = jsonscan.Space(b, i); b[i] == ',' {
+			i = jsonscan.Space(b, i+1)
 		}
 	}
 	return true
@@ -51,44 +53,6 @@ func nameIs(quoted []byte, name string) bool {
 		}
 	}
 	return false
-}
-
-func skipSpace(b []byte, i int) int {
-	for i < len(b) && (b[i] == ' ' || b[i] == '\t' || b[i] == '\r' || b[i] == '\n') {
-		i++
-	}
-	return i
-}
-
-func skipValue(b []byte, i int) int {
-	depth := 0
-	for i < len(b) {
-		switch c := b[i]; c {
-		case '"':
-			for i++; b[i] != '"'; i++ {
-				if b[i] == '\\' {
-					i++
-				}
-			}
-			i++
-		case '{', '[':
-			depth++
-			i++
-		case '}', ']':
-			depth--
-			i++
-		case ' ', '\t', '\r', '\n', ',', ':':
-			i++
-		default:
-			for i < len(b) && b[i] != ',' && b[i] != ']' && b[i] != '}' && b[i] > ' ' {
-				i++
-			}
-		}
-		if depth == 0 {
-			return i
-		}
-	}
-	return i
 }
 
 // scalarText is the text by which a value serves as id or key: the content of
