@@ -88,14 +88,14 @@ func (s *lookupStep) ask(ctx context.Context, f *frame, n int) error {
 		case LookupDeadLetter:
 			for row, o := range s.state[:n] {
 				if o == lookup.Failed && !f.skip[row] {
-					f.refuse(row, s.partition, "lookup", "features", 1, errkind.Errorf(errkind.Of(err), "look up in %s: %w", s.plan.spec.Name, err))
+					f.refuse(row, s.partition, "lookup", "features", 1, errkind.Errorf(errkind.Of(err), "look up in table %q: %w", s.plan.spec.Name, err))
 				}
 			}
 			return nil
 		case LookupWait:
 			w, ok := s.source.(*lookup.Table)
 			if !ok || !lookup.MayPass(err) {
-				return err
+				return errkind.Errorf(errkind.Of(err), "look up in table %q: %w", s.plan.spec.Name, err)
 			}
 			if err := w.Wait(ctx); err != nil {
 				return err
