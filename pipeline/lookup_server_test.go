@@ -109,8 +109,8 @@ func (s *shelf) asked() map[string]int {
 	return s.keys
 }
 
-// merchantRows is a pipeline that looks merchants up; %s are further keys of
-// the table.
+// merchantRows is a pipeline that looks merchants up; its two verbs are further keys of
+// the table and further fields.
 const merchantRows = `
 name: looks
 source: {topic: payments, contract: @contracts/payment.schema.json, key: customer, partitions: 1}
