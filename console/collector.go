@@ -20,7 +20,7 @@ type Collector struct {
 	now   func() time.Time
 
 	consumed, predictions, failures, fallbacks, letters *prometheus.Desc
-	late, filled                                        *prometheus.Desc
+	late, filled, lateReadings                          *prometheus.Desc
 	expressionFaults, lookupMisses                      *prometheus.Desc
 	behind, age, freshness, sinceArrival, lookup        *prometheus.Desc
 	batch, inference, inferenceBatch, flushes, busy     *prometheus.Desc
@@ -58,6 +58,7 @@ func newCollector(name string, stats func() pipeline.Stats, lags func(context.Co
 		letters:          desc("dead_letters_total", "Events that could not be processed.", "reason"),
 		late:             desc("late_events_total", "Events that came later than allowed, by what becomes of them.", "policy"),
 		filled:           desc("filled_rows_total", "Rows that resampling made in gaps between readings."),
+		lateReadings:     desc("late_readings_total", "Readings that resampling made no rows of because their key had a newer one."),
 		expressionFaults: desc("expression_faults_total", "Values that an expression could not compute."),
 		lookupMisses:     desc("lookup_misses_total", "Rows for which a look-up gave nothing."),
 		behind:           desc("consumer_lag", "Records of a topic that are not processed yet: events of the source, batches of events between stages.", "topic"),
@@ -109,6 +110,7 @@ func (c *Collector) Collect(ch chan<- prometheus.Metric) {
 	}
 	out.counter(c.late, s.Late, s.LatePolicy.String())
 	out.counter(c.filled, s.Filled)
+	out.counter(c.lateReadings, s.LateReadings)
 	out.counter(c.expressionFaults, s.ExpressionFaults)
 	out.counter(c.lookupMisses, s.LookupMisses)
 	for reason, n := range s.Flushes {

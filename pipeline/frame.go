@@ -79,6 +79,12 @@ type letter struct {
 	err       error
 }
 
+// same reports whether both are of one event and for one reason.
+func (l *letter) same(o *letter) bool {
+	return l.rec == o.rec && l.from.partition == o.from.partition && l.from.position == o.from.position &&
+		l.label == o.label && l.reason == o.reason
+}
+
 // refuse makes a dead letter of a row.
 func (f *frame) refuse(row int, partition int, reason, step string, attempts int, err error) {
 	f.skip[row] = true
@@ -89,7 +95,10 @@ func (f *frame) refuse(row int, partition int, reason, step string, attempts int
 		l.from = f.origins[row]
 		l.partition = int(l.from.partition)
 	}
-	f.letters = append(f.letters, l)
+	// A reading may give out several rows, side by side: it is one event all the same.
+	if n := len(f.letters); n == 0 || !f.letters[n-1].same(&l) {
+		f.letters = append(f.letters, l)
+	}
 }
 
 // place is where the event of a row lies, with the headers that its result takes over.

@@ -90,7 +90,7 @@ func (t *task) newSourceDecoder() (*sourceDecoder, error) {
 	}
 	return &sourceDecoder{
 		decoder: d, partition: t.claim.Partition(), partitions: t.p.partitions,
-		misplaced: t.p.partitions > 1 && plan.stages[0].stateful(),
+		misplaced: t.p.partitions > 1 && plan.byKey(plan.stages[0]),
 		late:      src.Late, lateness: int64(rule.Lateness), newest: math.MinInt64, counters: &t.p.counters,
 	}, nil
 }

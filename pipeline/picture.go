@@ -254,7 +254,7 @@ func (d *picture) beside() {
 	s := d.p.Spec
 	d.b.WriteString("\nbeside it\n")
 	for _, st := range d.p.stages {
-		if st.stateful() {
+		if d.p.byKey(st) {
 			d.topic(st.state, fmt.Sprintf("internal, %s: the changes of task %d's state", plural(s.Source.Partitions, "partition"), st.index+1))
 		}
 	}

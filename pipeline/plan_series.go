@@ -1,7 +1,9 @@
 package pipeline
 
 import (
+	"math"
 	"slices"
+	"time"
 
 	"github.com/freshet-io/freshet/event"
 	"github.com/freshet-io/freshet/feature"
@@ -21,6 +23,25 @@ func (s *seriesPlan) columns() []int {
 		return s.out
 	}
 	return append(slices.Clone(s.out), s.flag)
+}
+
+// disorder is how much earlier than a row of one key a later one of another key
+// may be: a reading gives out the points of the gap before it. Without a series, zero.
+func (s *seriesPlan) disorder() time.Duration {
+	if s == nil {
+		return 0
+	}
+	return s.spec.Limit
+}
+
+// reach is the time before which all rows of the series have come, once all
+// readings before the watermark have.
+func (s *seriesPlan) reach(watermark int64) int64 {
+	d := int64(s.disorder())
+	if watermark < math.MinInt64+d {
+		return math.MinInt64
+	}
+	return watermark - d
 }
 
 // resampleStep plans the series. Behind it only its columns and the time are known.

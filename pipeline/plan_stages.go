@@ -185,7 +185,7 @@ func (p *planner) group(st *stagePlan, steps []planStep) (out []planStep) {
 		for _, w := range windows {
 			g := groups[w.class()]
 			if g == nil {
-				g = &windowsPlan{config: feature.Config{Retain: p.spec.Source.timeRule(p.plan.Contract).Lateness}}
+				g = &windowsPlan{config: feature.Config{Retain: p.spec.Source.timeRule(p.plan.Contract).Lateness + p.plan.series.disorder()}}
 				groups[w.class()] = g
 				out = append(out, g)
 			}
@@ -223,7 +223,12 @@ func (s *stagePlan) usesLabels() bool {
 	})
 }
 
-// stateful reports whether a stage keeps keyed state.
+// byKey reports whether a stage needs all events of a key, in one place and from the beginning.
+func (p *Plan) byKey(st *stagePlan) bool {
+	return st.stateful() || st.index == 0 && p.series != nil
+}
+
+// stateful reports whether a stage keeps windows.
 func (s *stagePlan) stateful() bool {
 	return slices.ContainsFunc(s.steps, func(st planStep) bool {
 		_, ok := st.(*windowsPlan)

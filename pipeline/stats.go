@@ -19,6 +19,7 @@ type counters struct {
 	fallbacks     atomic.Uint64
 	late          atomic.Uint64 // events later than allowed
 	filled        atomic.Uint64 // rows of series that no reading stands behind
+	lateReadings  atomic.Uint64 // readings older than their key's newest
 	exprFaults    atomic.Uint64
 	lookupMisses  atomic.Uint64
 	freshness     histogram.Histogram
@@ -105,6 +106,9 @@ type Stats struct {
 	LatePolicy LatePolicy
 	// Filled counts the rows of a series that no reading stands behind.
 	Filled uint64
+	// LateReadings counts the readings that gave out no rows of their series because
+	// their key had a newer one already, however late they were.
+	LateReadings uint64
 	// Routes counts predictions by route.
 	Routes map[string]uint64
 	// Freshness is publication time minus event time, SinceArrival minus the
@@ -159,7 +163,7 @@ func (p *Pipeline) Stats() Stats {
 		Consumed: c.consumed.Load(), Predictions: c.predictions.Load(),
 		Failures: c.failures.Load(), Fallbacks: c.fallbacks.Load(),
 		ExpressionFaults: c.exprFaults.Load(), LookupMisses: c.lookupMisses.Load(),
-		Late: c.late.Load(), LatePolicy: p.plan.Spec.Source.Late, Filled: c.filled.Load(),
+		Late: c.late.Load(), LatePolicy: p.plan.Spec.Source.Late, Filled: c.filled.Load(), LateReadings: c.lateReadings.Load(),
 		Freshness: c.freshness.Snapshot(), SinceArrival: c.sinceArrival.Snapshot(),
 		FeatureLookup: c.lookupSeconds.Snapshot(), BatchRows: c.batchRows.Snapshot(),
 		Routes: map[string]uint64{}, Flushes: map[string]uint64{},

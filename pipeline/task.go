@@ -133,7 +133,7 @@ func (t *task) openIntake() error {
 
 // keepsState reports whether a stage has something to remember between frames.
 func (p *Pipeline) keepsState(st *stagePlan) bool {
-	return st.index > 0 || st.stateful() || p.plan.order >= 0 || p.plan.Spec.Source.Late != LateScore
+	return st.index > 0 || p.plan.byKey(st) || p.plan.order >= 0 || p.plan.Spec.Source.Late != LateScore
 }
 
 func (t *task) steps(plans []planStep) (steps []frameStep, err error) {
@@ -263,6 +263,7 @@ func (t *task) prepare(ctx context.Context, f *frame) error {
 	if t.series != nil {
 		t.series.run(f)
 		t.p.counters.filled.Add(uint64(t.series.filled))
+		t.p.counters.lateReadings.Add(uint64(f.series.Late))
 	}
 	t.stage.bind(t.p.plan, f)
 	if err := t.runSteps(ctx, t.front, f); err != nil {
@@ -276,6 +277,7 @@ func (t *task) prepare(ctx context.Context, f *frame) error {
 	}
 	t.p.counters.consumed.Add(uint64(f.consumed))
 	t.p.progress.set(t.stage.index, t.claim.Partition(), f.watermark)
+	f.watermark = t.p.plan.series.reach(f.watermark)
 	return nil
 }
 
