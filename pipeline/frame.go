@@ -87,6 +87,9 @@ func (l *letter) same(o *letter) bool {
 
 // refuse makes a dead letter of a row.
 func (f *frame) refuse(row int, partition int, reason, step string, attempts int, err error) {
+	if f.skip[row] {
+		return // it is one already
+	}
 	f.skip[row] = true
 	l := letter{partition: partition, reason: reason, step: step, attempts: attempts, err: err}
 	if f.recs != nil {

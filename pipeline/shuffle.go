@@ -3,6 +3,7 @@ package pipeline
 import (
 	"context"
 	"fmt"
+	"math"
 	"strconv"
 	"time"
 
@@ -20,10 +21,12 @@ type shuffle struct {
 	limit int // the broker's greatest record; 0 without
 	rows  [][]int32
 	keys  []string
+	// before is the watermark of the frame before.
+	before int64
 }
 
 func newShuffle(to *stagePlan, task, partitions, limit int) *shuffle {
-	return &shuffle{to: to, task: task, limit: limit, rows: make([][]int32, partitions)}
+	return &shuffle{to: to, task: task, limit: limit, rows: make([][]int32, partitions), before: math.MinInt64}
 }
 
 // moved is a record for a partition of the next stage's topic.
@@ -49,6 +52,7 @@ func (s *shuffle) write(f *frame) {
 	for p, rows := range s.rows {
 		s.move(f, p, rows)
 	}
+	s.before = f.watermark
 }
 
 // move writes rows for a partition, in two records where they are too many for one.
@@ -58,7 +62,11 @@ func (s *shuffle) move(f *frame, partition int, rows []int32) {
 	if size := len(f.arena) - from; s.limit > 0 && size > s.limit {
 		f.arena = f.arena[:from]
 		if half := len(rows) / 2; half > 0 {
+			// The frame's watermark holds only once all of its rows have come.
+			w := f.watermark
+			f.watermark = s.before
 			s.move(f, partition, rows[:half])
+			f.watermark = w
 			s.move(f, partition, rows[half:])
 			return
 		}

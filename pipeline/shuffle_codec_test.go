@@ -264,3 +264,35 @@ func FuzzChangelogRecord(f *testing.F) {
 		_ = applyPages(w.windows, data)
 	})
 }
+
+// TestOnlyTheLastPartOfAFrameBringsItsWatermark splits the rows of frames into many records.
+func TestOnlyTheLastPartOfAFrameBringsItsWatermark(t *testing.T) {
+	s := newShuffle(&stagePlan{key: -1}, 0, 1, 128)
+	before := int64(math.MinInt64)
+	for _, watermark := range []int64{50, 90} {
+		f := &frame{watermark: watermark, skip: make([]bool, 40), origins: make([]origin, 40)}
+		f.rows.N = 40
+		f.rows.ID, f.rows.Key = make([]string, 40), make([]string, 40)
+		f.rows.Time, f.rows.Arrival = make([]int64, 40), make([]int64, 40)
+		s.write(f)
+		if len(f.moved) < 3 {
+			t.Fatalf("%d records", len(f.moved))
+		}
+		rows := 0
+		for i := range f.moved {
+			b := &block{}
+			_, got, ok := readMove(&f.moved[i].record[0], b, nil)
+			want := before
+			if i == len(f.moved)-1 {
+				want = watermark
+			}
+			if rows += b.rows.N; !ok || got != want {
+				t.Errorf("record %d of %d: watermark %d, %v; want %d", i+1, len(f.moved), got, ok, want)
+			}
+		}
+		if rows != 40 {
+			t.Errorf("%d rows, want 40", rows)
+		}
+		before = watermark
+	}
+}

@@ -194,7 +194,7 @@ func (t *task) run(ctx context.Context) (err error) {
 	defer t.p.progress.drop(t.stage.index, t.claim.Partition())
 	var stages sync.WaitGroup
 	var commit, back error
-	stages.Go(func() { back = t.runBack(context.WithoutCancel(ctx), stop) })
+	stages.Go(func() { back = t.runBack(ctx, stop) })
 	stages.Go(func() { commit = t.runCommitter(stop) })
 	front := t.runFront(ctx)
 	close(t.full)
