@@ -1,5 +1,5 @@
 # Shortens the output of `go test -v`: of a package that passed, the skipped
-# tests with their reasons, the numbers of crashes that were tried, and the
+# tests with their reasons, the numbers of crashes and comparisons, and the
 # closing line; of one that failed, everything but the tests that passed.
 
 /^=== (RUN|NAME|CONT|PAUSE)/ { lines[++n] = $0; test = $3; next }
@@ -29,7 +29,7 @@ test == "" { print; next } # outside of any test: a build that broke
 
 {
 	lines[++n] = $0
-	if (/crash points: |[0-9] crashes|[0-9] kills/) {
+	if (/crash points[:,] |[0-9] crashes|[0-9] kills|[0-9] of [0-9]+ (days|feature values)|, killed [0-9]|flat out: same/) {
 		text = $0
 		sub(/^ +[^ ]+\.go:[0-9]+: /, "", text)
 		reports = reports "COUNT " test ": " text "\n"
