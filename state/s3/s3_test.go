@@ -27,7 +27,8 @@ func TestABucketHoldsObjects(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			return b
+			// As callers hold it: a server may close a connection at any time.
+			return state.WithRetry(b, state.Retry{})
 		}
 		return open(t), open
 	})
