@@ -325,9 +325,9 @@ func TestLagCountsRecordsAndTheAgeOfTheOldest(t *testing.T) {
 	ago := func(d time.Duration) int64 { return now.Add(-d).UnixNano() }
 	d := full()
 	d.topics["a"] = broker.Topic{Partitions: []broker.PartitionState{
-		{Start: 5, End: 15, Committed: 12, OldestTime: ago(2 * time.Second)},
-		{Start: 5, End: 15, Committed: -1, OldestTime: ago(9 * time.Second)},
-		{Start: 5, End: 15, Committed: 2, OldestTime: ago(-time.Second)}, // trimmed past the position; a clock ahead
+		{Start: 5, End: 15, Committed: 12, Waiting: 3, OldestTime: ago(2 * time.Second)},
+		{Start: 5, End: 15, Committed: -1, Waiting: 10, OldestTime: ago(9 * time.Second)},
+		{Start: 5, End: 15, Committed: 2, Waiting: 10, OldestTime: ago(-time.Second)}, // a clock ahead
 		{Start: 5, End: 15, Committed: 15},
 		{Start: 0, End: 0, Committed: -1},
 	}}

@@ -6,7 +6,7 @@
 // themselves with package brokertest.
 //
 // The model is a partitioned log, as in Kafka: a topic has partitions, a
-// partition is an ordered run of records with positions counted from 0, a
+// partition is an ordered run of records with rising positions, a
 // consumer group remembers one position a partition. Within a partition, order
 // is kept; across partitions there is none.
 package broker

@@ -45,9 +45,33 @@ type Transactor interface {
 	//
 	// Transient and Throttled say that nothing was applied and nothing will be:
 	// the Broker repeats the same tx after them. A driver that cannot tell,
-	// because the answer of its server was lost for instance, returns another
-	// kind. When ctx ends during the call the outcome is unknown.
+	// because the answer of its server was lost for instance, revokes the claims
+	// of tx and returns a Conflict error: who holds the partition next looks at
+	// where the group stands. When ctx ends during the call the outcome is unknown.
 	Commit(ctx context.Context, tx *Tx) error
+}
+
+// Appender is implemented by drivers whose Capabilities say Append. It is how one
+// owner of a partition keeps others from writing there, on brokers without
+// transactions.
+type Appender interface {
+	// Append stores recs, in order and all of them or none, on a partition whose
+	// end is at, and returns the end behind them, when they are durable. Where
+	// anybody has stored something there since, nothing is stored and the error is
+	// a Conflict. The end is that of Describe, or of the Append before.
+	//
+	// An Append of which the outcome is unknown may be repeated: it is a Conflict
+	// then if it was applied. IDs are not looked at.
+	Append(ctx context.Context, topic string, partition int, at int64, recs []event.Record) (end int64, err error)
+}
+
+// Positioner is implemented by the Readers and Claims of drivers whose positions
+// have gaps.
+type Positioner interface {
+	// Position is where the next Fetch begins: behind the records fetched last,
+	// and behind what was found to follow them without being a record. It may be
+	// called at any time.
+	Position() int64
 }
 
 // Admin is implemented by drivers that can manage topics.
@@ -102,9 +126,9 @@ type Claim interface {
 // Reader reads one partition in order.
 type Reader interface {
 	// Fetch waits until at least one record is there and returns up to max of
-	// them (max ≥ 1), consecutive, without gaps except where records were
-	// trimmed. A position that has been trimmed continues at the first record
-	// kept. It never returns an empty batch without an error.
+	// them (max ≥ 1), consecutive: none is left out that is kept. A position that
+	// has been trimmed, or at which there is no record, continues at the first
+	// record behind it. It never returns an empty batch without an error.
 	Fetch(ctx context.Context, max int) (*Batch, error)
 	// Close releases the reader; not concurrently with Fetch.
 	Close() error
@@ -120,7 +144,13 @@ type Capabilities struct {
 	Dedup bool
 	// Durable: what was published survives the end of the process or server.
 	Durable bool
-	// MaxBatch is the largest number of records of one Publish; 0 means no limit.
+	// Append: the driver is an Appender.
+	Append bool
+	// Gapless: positions count from 0, and each record's is its predecessor's + 1.
+	// Elsewhere they only rise, and Readers and Claims are Positioners.
+	Gapless bool
+	// MaxBatch is the largest number of records of one Publish, Append or
+	// Publication; 0 means no limit.
 	MaxBatch int
 	// MaxRecordBytes is the largest Record.Size; 0 means no limit.
 	MaxRecordBytes int
@@ -176,12 +206,17 @@ type Topic struct {
 type PartitionState struct {
 	// Start is the first position kept.
 	Start int64
-	// End is the position that the next record will get.
+	// End is behind every record: the position that the next one will get, or,
+	// where positions have gaps, one that is not above it.
 	End int64
 	// Bytes is the size of the records kept, approximately.
 	Bytes int64
 	// Committed is the group's next position; -1 where it has none (or no group was named).
 	Committed int64
+	// Waiting is how many records the group has still to process, those kept where
+	// it has no position. Where positions have gaps it may be an estimate, but 0
+	// exactly when nothing waits.
+	Waiting int64
 	// OldestTime is when the group's oldest unprocessed record was stored, in
 	// Unix nanoseconds; 0 where nothing waits.
 	OldestTime int64
@@ -193,9 +228,11 @@ type Batch struct {
 	Partition int
 	// Records, with everything they point at, are valid until Release.
 	Records []event.Record
-	// End is the partition's end position when the batch was read, so that
-	// End − (last position + 1) records were waiting behind it.
+	// End is the partition's end position when the batch was read.
 	End int64
+	// After is where the next Fetch begins, where that is not behind the last
+	// record's position; else 0.
+	After int64
 	// Free is called by Release; the driver sets it where it reuses memory.
 	Free func(*Batch)
 }
@@ -207,8 +244,13 @@ func (b *Batch) Release() {
 	}
 }
 
-// Next is the position after the batch's last record.
-func (b *Batch) Next() int64 { return b.Records[len(b.Records)-1].Position + 1 }
+// Next is the position after the batch.
+func (b *Batch) Next() int64 {
+	if b.After > 0 {
+		return b.After
+	}
+	return b.Records[len(b.Records)-1].Position + 1
+}
 
 // Tx is one atomic change: everything in it becomes durable and visible at once, or nothing does.
 type Tx struct {

@@ -172,7 +172,7 @@ func (t *Topic) Lag(now time.Time) (total Lag, partitions []Lag) {
 }
 
 func (p *PartitionState) lag(now int64) Lag {
-	l := Lag{Records: p.End - max(p.Committed, p.Start)}
+	l := Lag{Records: p.Waiting}
 	if l.Records <= 0 {
 		return Lag{}
 	}

@@ -46,7 +46,7 @@ func newMemory(topics map[string]int) *memory {
 }
 
 func (m *memory) Capabilities() broker.Capabilities {
-	return broker.Capabilities{Admin: true, Dedup: true, MaxBatch: 100, MaxRecordBytes: 1000}
+	return broker.Capabilities{Gapless: true, Admin: true, Dedup: true, MaxBatch: 100, MaxRecordBytes: 1000}
 }
 func (m *memory) Close() error { return nil }
 
@@ -125,6 +125,7 @@ func (m *memory) Describe(_ context.Context, topic, group string) (broker.Topic,
 				s.OldestTime = p.recs[next-p.start].Time
 			}
 		}
+		s.Waiting = s.End - max(s.Committed, s.Start)
 		out.Partitions = append(out.Partitions, s)
 	}
 	return out, nil

@@ -46,7 +46,7 @@ type memGroup struct {
 func newMemStore(f faults) *memStore {
 	return &memStore{
 		changed: make(chan struct{}), topics: map[string]*memTopic{}, faults: f,
-		caps: broker.Capabilities{Transactions: true, Admin: true, Dedup: true, Durable: true, MaxBatch: 1000, MaxRecordBytes: 1 << 20},
+		caps: broker.Capabilities{Transactions: true, Gapless: true, Admin: true, Dedup: true, Durable: true, MaxBatch: 1000, MaxRecordBytes: 1 << 20},
 	}
 }
 
@@ -235,6 +235,7 @@ func (d *memDriver) Describe(ctx context.Context, topic, group string) (broker.T
 		if g != nil {
 			s.Committed = g.committed[p]
 		}
+		s.Waiting = s.End - max(s.Committed, s.Start)
 		if next := max(s.Committed, s.Start); next < s.End {
 			s.OldestTime = part.recs[next-s.Start].Time
 			if d.s.faults.staleLag {

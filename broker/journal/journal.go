@@ -192,7 +192,7 @@ func (j *Journal) SetAddress(address string) error {
 
 // Capabilities says what the journal can do.
 func (j *Journal) Capabilities() broker.Capabilities {
-	return broker.Capabilities{Transactions: true, Admin: true, Dedup: true, Durable: true, MaxRecordBytes: j.maxRecord}
+	return broker.Capabilities{Transactions: true, Gapless: true, Admin: true, Dedup: true, Durable: true, MaxRecordBytes: j.maxRecord}
 }
 
 // Close writes what was handed over, ends every waiting call with a Closed
@@ -381,6 +381,7 @@ func (j *Journal) Describe(ctx context.Context, topic, group string) (broker.Top
 		if committed != nil && group != "" {
 			s.Committed = committed[i]
 		}
+		s.Waiting = s.End - min(max(s.Committed, s.Start), s.End)
 		out.Partitions[i] = s
 	}
 	j.view.RUnlock()

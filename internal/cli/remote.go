@@ -43,7 +43,7 @@ func dialHTTP(ctx context.Context, address, token string, now func() time.Time) 
 
 // Capabilities implements broker.Driver. The process at the other end has a journal.
 func (r *remote) Capabilities() broker.Capabilities {
-	return broker.Capabilities{Admin: true, Dedup: true, Durable: true, MaxBatch: sendRecords, MaxRecordBytes: remoteRecordBytes}
+	return broker.Capabilities{Gapless: true, Admin: true, Dedup: true, Durable: true, MaxBatch: sendRecords, MaxRecordBytes: remoteRecordBytes}
 }
 
 // remoteRecordBytes keeps an event, with its envelope and as Base64, below the
@@ -200,6 +200,9 @@ func (r *remote) Describe(ctx context.Context, topic, group string) (broker.Topi
 		p := broker.PartitionState{Start: s.Start, End: s.End, Bytes: s.Bytes, Committed: -1}
 		if s.Committed != nil {
 			p.Committed = *s.Committed
+		}
+		if p.Waiting = s.End - s.Start; s.Lag != nil {
+			p.Waiting = s.Lag.Records
 		}
 		if s.Lag != nil && s.Lag.Records > 0 {
 			p.OldestTime = r.now().Add(-seconds(s.Lag.OldestAgeSeconds)).UnixNano()
