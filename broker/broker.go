@@ -3,7 +3,9 @@ package broker
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/freshet-io/freshet/errkind"
@@ -13,6 +15,11 @@ import (
 // Options is what the program passes to New. The zero value is good.
 type Options struct {
 	Retry Retry
+	// Patience is how long a failing call is repeated, however many attempts that
+	// takes; 0 leaves it to Retry.Attempts.
+	Patience time.Duration
+	// Logger is told of calls that are repeated for longer; nil discards.
+	Logger *slog.Logger
 	// Now is the clock by which Lag tells ages; nil is time.Now.
 	Now func() time.Time
 }
@@ -25,7 +32,10 @@ type Broker struct {
 	d      Driver
 	caps   Capabilities
 	retry  Retry
+	wait   time.Duration // Options.Patience
 	now    func() time.Time
+	log    *slog.Logger
+	told   atomic.Int64 // when the log was last told of a broker that fails, in Unix nanoseconds
 	closed chan struct{}
 	once   sync.Once
 	err    error // of the driver's Close; read after once
@@ -33,7 +43,10 @@ type Broker struct {
 
 // New returns a Broker on d, which it owns from now on: Close closes it.
 func New(d Driver, o Options) *Broker {
-	b := &Broker{d: d, caps: d.Capabilities(), retry: o.Retry.Or(defaultRetry), now: o.Now, closed: make(chan struct{})}
+	b := &Broker{d: d, caps: d.Capabilities(), retry: o.Retry.Or(defaultRetry), wait: o.Patience, now: o.Now, log: o.Logger, closed: make(chan struct{})}
+	if b.log == nil {
+		b.log = slog.New(slog.DiscardHandler)
+	}
 	if b.now == nil {
 		b.now = time.Now
 	}
@@ -106,13 +119,37 @@ func (b *Broker) Commit(ctx context.Context, tx *Tx) error {
 			return err
 		}
 	}
-	if err := b.doUnlessUnknown(ctx, func() error { return t.Commit(ctx, tx) }); err != nil {
+	inner := b.unwrap(tx)
+	if err := b.doUnlessUnknown(ctx, func() error { return t.Commit(ctx, inner) }); err != nil {
 		return fmt.Errorf("commit transaction: %w", err)
 	}
 	return nil
 }
 
-// Subscribe joins a consumer group on a topic.
+// Append stores recs on a partition whose end is at, all of them or none, and
+// returns the end behind them; see Appender. A broker without conditional
+// appends is Unsupported. A Conflict error says that another has stored something
+// there, or that this very call has and its answer was lost.
+func (b *Broker) Append(ctx context.Context, topic string, partition int, at int64, recs []event.Record) (end int64, err error) {
+	a, ok := b.d.(Appender)
+	if !ok || !b.caps.Append {
+		return 0, errkind.New(errkind.Unsupported, "append: this broker has no conditional appends")
+	}
+	if err := b.checkSizes(topic, recs); err != nil {
+		return 0, err
+	}
+	err = b.do(ctx, func() (err error) {
+		end, err = a.Append(ctx, topic, partition, at, recs)
+		return err
+	})
+	if err != nil {
+		return 0, fmt.Errorf("append to topic %q partition %d: %w", topic, partition, err)
+	}
+	return end, nil
+}
+
+// Subscribe joins a consumer group on a topic. What the consumer and its claims
+// fail with is repeated like the Broker's own calls; its claims are Positioners.
 func (b *Broker) Subscribe(ctx context.Context, s Subscription) (Consumer, error) {
 	if s.Group == "" {
 		return nil, errkind.Errorf(errkind.Invalid, "subscribe to topic %q: the group has no name", s.Topic)
@@ -125,11 +162,11 @@ func (b *Broker) Subscribe(ctx context.Context, s Subscription) (Consumer, error
 	if err != nil {
 		return nil, fmt.Errorf("subscribe to topic %q as group %q: %w", s.Topic, s.Group, err)
 	}
-	return c, nil
+	return &consumer{b, c}, nil
 }
 
 // Read opens one partition outside of any group, at the first record whose
-// position is at least from.
+// position is at least from. The reader repeats what may pass, and is a Positioner.
 func (b *Broker) Read(ctx context.Context, topic string, partition int, from int64) (Reader, error) {
 	var r Reader
 	err := b.do(ctx, func() (err error) {
@@ -139,7 +176,7 @@ func (b *Broker) Read(ctx context.Context, topic string, partition int, from int
 	if err != nil {
 		return nil, fmt.Errorf("read topic %q partition %d: %w", topic, partition, err)
 	}
-	return r, nil
+	return newReader(b, r, from), nil
 }
 
 // Describe reports the topic's partitions and, where group is not empty, how

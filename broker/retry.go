@@ -35,6 +35,7 @@ func (b *Broker) doUnlessUnknown(ctx context.Context, f func() error) error {
 }
 
 func (b *Broker) attempt(ctx context.Context, f func() error, again func(errkind.Kind) bool) error {
+	var began time.Time
 	for n := 0; ; n++ {
 		select {
 		case <-b.closed:
@@ -49,10 +50,20 @@ func (b *Broker) attempt(ctx context.Context, f func() error, again func(errkind
 		if !again(k) || ctx.Err() != nil {
 			return err
 		}
-		if n+1 >= b.retry.Attempts {
+		if n == 0 {
+			began = time.Now()
+		}
+		wait := b.retry.Wait(n, k)
+		if b.wait > 0 {
+			if waited := time.Since(began); waited+wait > b.wait {
+				return fmt.Errorf("given up after %s: %w", waited.Round(time.Millisecond), err)
+			} else if waited > tellAfter {
+				b.tell(err, waited)
+			}
+		} else if n+1 >= b.retry.Attempts {
 			return fmt.Errorf("given up after %d attempts: %w", n+1, err)
 		}
-		t := time.NewTimer(b.retry.Wait(n, k))
+		t := time.NewTimer(wait)
 		select {
 		case <-t.C:
 		case <-ctx.Done():
@@ -62,5 +73,19 @@ func (b *Broker) attempt(ctx context.Context, f func() error, again func(errkind
 			t.Stop()
 			return errkind.Errorf(errkind.Closed, "the broker was closed while waiting to repeat after: %s", err.Error())
 		}
+	}
+}
+
+// The log is told of a broker that has failed for tellAfter, and every tellEvery.
+const (
+	tellAfter = time.Second
+	tellEvery = 10 * time.Second
+)
+
+func (b *Broker) tell(err error, waited time.Duration) {
+	now := time.Now().UnixNano()
+	told := b.told.Load()
+	if now-told >= int64(tellEvery) && b.told.CompareAndSwap(told, now) {
+		b.log.Warn("waiting for the broker", "waited", waited.Round(time.Second), "give_up_after", b.wait, "error", err)
 	}
 }

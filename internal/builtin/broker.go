@@ -2,6 +2,7 @@ package builtin
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"strings"
 	"time"
@@ -9,11 +10,15 @@ import (
 	"github.com/freshet-io/freshet/broker"
 	"github.com/freshet-io/freshet/broker/journal"
 	"github.com/freshet-io/freshet/errkind"
+	"github.com/freshet-io/freshet/internal/endpoint"
+	"github.com/freshet-io/freshet/internal/spell"
 )
 
 // BrokerOptions is what the program passes to whichever broker is opened.
 type BrokerOptions struct {
 	Logger *slog.Logger
+	// Env looks up the environment, for the secrets that a URL refers to.
+	Env func(name string) (string, bool)
 	// Address is where this process serves HTTP, for others to find; it may be empty.
 	Address string
 	// SyncEvery relaxes the journal: what is acknowledged is on disk that much
@@ -24,32 +29,47 @@ type BrokerOptions struct {
 // brokers lists the brokers by the scheme of their URL.
 var brokers = []struct {
 	scheme string
-	open   func(ctx context.Context, rest string, o BrokerOptions) (broker.Driver, error)
+	open   func(ctx context.Context, url string, o BrokerOptions) (broker.Driver, error)
 }{
 	{"journal", openJournal},
 }
 
-// OpenBroker opens the broker that url names: journal:DIR, the embedded
-// journal in a folder. Another scheme is Unsupported.
+// OpenBroker opens the broker that url names: journal:DIR, the embedded journal
+// in a folder, or a server such as kafka://HOST:PORT. Another scheme is Config. No
+// error holds a secret of the URL. One that is Transient may pass: nobody listens
+// there yet.
 func OpenBroker(ctx context.Context, url string, o BrokerOptions) (broker.Driver, error) {
-	scheme, rest, _ := strings.Cut(url, ":")
+	scheme, _, _ := strings.Cut(url, ":")
+	base := strings.TrimSuffix(scheme, "+tls")
 	var known []string
 	for _, b := range brokers {
-		if b.scheme == scheme {
-			return b.open(ctx, rest, o)
+		if b.scheme != base {
+			known = append(known, b.scheme)
+			continue
 		}
-		known = append(known, b.scheme+":")
+		d, err := b.open(ctx, url, o)
+		if err != nil {
+			return nil, fmt.Errorf("open broker %s: %w", RedactURL(url), err)
+		}
+		return d, nil
 	}
-	return nil, errkind.Errorf(errkind.Unsupported, "open broker %q: this program has no broker %q; it has %s", url, scheme, strings.Join(known, ", "))
+	hint := ""
+	if near := spell.Nearest(base, known); near != "" {
+		hint = fmt.Sprintf("; did you mean %s?", near)
+	}
+	return nil, errkind.Errorf(errkind.Config, "open broker %s: this program has no broker %q; it has %s%s", RedactURL(url), scheme, strings.Join(known, ", "), hint)
 }
+
+// RedactURL is a URL as logs and messages may show it: without user, password and options.
+func RedactURL(url string) string { return endpoint.Redact(url) }
 
 // maxRecordBytes is the largest record of the journal. It is far above what
 // pipelines take as a payload, so that an event that is too large for one can be
 // stored and become a dead letter there.
 const maxRecordBytes = 24 << 20
 
-func openJournal(_ context.Context, dir string, o BrokerOptions) (broker.Driver, error) {
-	j, err := journal.Open(dir, journal.Options{Logger: o.Logger, Address: o.Address, Sync: journal.SyncEvery(o.SyncEvery), MaxRecordBytes: maxRecordBytes})
+func openJournal(_ context.Context, url string, o BrokerOptions) (broker.Driver, error) {
+	j, err := journal.Open(strings.TrimPrefix(url, "journal:"), journal.Options{Logger: o.Logger, Address: o.Address, Sync: journal.SyncEvery(o.SyncEvery), MaxRecordBytes: maxRecordBytes})
 	if err != nil {
 		return nil, err
 	}

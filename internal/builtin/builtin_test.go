@@ -8,9 +8,9 @@ import (
 	"github.com/freshet-io/freshet/errkind"
 )
 
-func TestUnknownBrokerNamesTheKnown(t *testing.T) {
-	_, err := OpenBroker(t.Context(), "kafka://localhost", BrokerOptions{})
-	if !errkind.Is(err, errkind.Unsupported) || !strings.Contains(err.Error(), "journal:") {
+func TestUnknownBrokerNamesTheKnownAndNoSecret(t *testing.T) {
+	_, err := OpenBroker(t.Context(), "zookeeper://user:hunter2@localhost?password=hunter2", BrokerOptions{})
+	if !errkind.Is(err, errkind.Config) || !strings.Contains(err.Error(), "journal") || strings.Contains(err.Error(), "hunter2") {
 		t.Errorf("got %v", err)
 	}
 }

@@ -43,7 +43,7 @@ func (a *app) broker(ctx context.Context, f listenFlags) (err error) {
 		return errors.Join(err, l.close())
 	}
 	defer func() { err = errors.Join(err, b.Close()) }()
-	a.log.Info("listening", "address", l.url(), "data", a.data)
+	a.log.Info("listening", "address", l.url(), "broker", a.where())
 	return l.serve(ctx, a.consoleOptions(b))
 }
 

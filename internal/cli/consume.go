@@ -129,11 +129,11 @@ func (a *app) nameTopics(ctx context.Context, b *broker.Broker, topic string, er
 	case lerr != nil:
 		return err
 	case near != "":
-		return errkind.Errorf(errkind.NotFound, "topic %q does not exist in %s; did you mean %q?", topic, a.data, near)
+		return errkind.Errorf(errkind.NotFound, "topic %q does not exist in %s; did you mean %q?", topic, a.where(), near)
 	case len(names) == 0:
-		return errkind.Errorf(errkind.NotFound, "topic %q does not exist: %s holds no topics; name another folder with --data, or send events with freshet produce", topic, a.data)
+		return errkind.Errorf(errkind.NotFound, "topic %q does not exist: %s holds no topics; name another folder with --data, another broker with --broker, or send events with freshet produce", topic, a.where())
 	}
-	return errkind.Errorf(errkind.NotFound, "topic %q does not exist in %s; there are: %s", topic, a.data, strings.Join(names, ", "))
+	return errkind.Errorf(errkind.NotFound, "topic %q does not exist in %s; there are: %s", topic, a.where(), strings.Join(names, ", "))
 }
 
 // startAt is where reading begins; one of its fields is set.

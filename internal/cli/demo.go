@@ -114,7 +114,7 @@ func (a *app) demo(ctx context.Context, f demoFlags) (err error) {
 	if err := pipeline.Error(faults); err != nil {
 		return err
 	}
-	a.data = d.dir
+	a.data, a.brokerURL = d.dir, "" // the demo is the journal's, and leaves brokers alone
 	if d.b, err = a.ownBroker(ctx, ""); err != nil {
 		return errors.Join(err, plan.Close())
 	}

@@ -20,11 +20,13 @@ import (
 // app is one run of the command line: the process and the global flags.
 type app struct {
 	Process
-	data      string
-	syncEvery time.Duration
-	logLevel  string
-	logFormat string
-	log       *slog.Logger
+	data       string
+	brokerURL  string // empty for the journal in data
+	brokerWait time.Duration
+	syncEvery  time.Duration
+	logLevel   string
+	logFormat  string
+	log        *slog.Logger
 	// started is set when cobra has accepted the arguments: an error without a
 	// kind from before that is one of usage.
 	started bool
@@ -65,7 +67,8 @@ func (a *app) root() *cobra.Command {
 
 A pipeline is one YAML file: events of a topic are validated by a contract,
 enriched with features, scored by a model and routed to topics. Topics live in
-a durable journal in the data folder; there is no service to install.
+a durable journal in the data folder, with no service to install, or on the broker
+that --broker names.
 
 ` + exitHelp,
 		Example: `  freshet demo card-fraud
@@ -85,6 +88,8 @@ a durable journal in the data folder; there is no service to install.
 	root.SetErr(a.Stderr)
 	f := root.PersistentFlags()
 	f.StringVar(&a.data, "data", "freshet-data", "folder of the embedded journal: topics, positions and state")
+	f.StringVar(&a.brokerURL, "broker", "", "URL of the broker that holds the topics, instead of the journal in --data; FRESHET_BROKER is its default")
+	f.DurationVar(&a.brokerWait, "broker-wait", 0, "how long to wait for a broker that cannot be reached, at the start and later; 0s is 10m for run and broker, 15s for other commands")
 	f.DurationVar(&a.syncEvery, "sync-every", 0, "relax the journal: sync this often instead of before every acknowledgement; a power cut then loses what came since")
 	f.StringVar(&a.logLevel, "log-level", "info", "least level to log: debug, info, warn or error")
 	f.StringVar(&a.logFormat, "log-format", "text", "format of the log on standard error: text or json")
@@ -118,6 +123,12 @@ func (a *app) start(cmd *cobra.Command) error {
 	}
 	if a.data == "" {
 		return usagef("--data: the folder has no name")
+	}
+	if a.brokerWait < 0 {
+		return usagef("--broker-wait %s: expected 0 or longer", a.brokerWait)
+	}
+	if a.brokerURL == "" {
+		a.brokerURL, _ = a.lookupEnv("FRESHET_BROKER")
 	}
 	if a.syncEvery < 0 {
 		return usagef("--sync-every %s: expected 0 or longer", a.syncEvery)

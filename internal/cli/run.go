@@ -54,7 +54,7 @@ func (a *app) runCommand() *cobra.Command {
 	var f runFlags
 	cmd := &cobra.Command{
 		Use:   "run PIPELINE",
-		Short: "Run a pipeline on the topics of the data folder",
+		Short: "Run a pipeline on the topics of the data folder, or of a broker",
 		Long: `Run a pipeline: events of its source topic become results on its output topics, or
 dead letters. It runs until interrupted, or with --until-idle until every event has
 been processed. The first Ctrl-C (or SIGTERM) stops the source and finishes what is
@@ -66,7 +66,8 @@ While it runs, the HTTP API takes events (POST /topics/TOPIC), streams topics (G
 
 ` + listenHelp,
 		Example: `  freshet run pipeline.yaml
-  freshet run pipeline.yaml --until-idle --listen off --output json`,
+  freshet run pipeline.yaml --until-idle --listen off --output json
+  freshet run pipeline.yaml --broker kafka://localhost:9092`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error { return a.run(cmd.Context(), args[0], f) },
 	}
@@ -114,7 +115,7 @@ func (a *app) run(ctx context.Context, file string, f runFlags) (err error) {
 		return nil
 	}
 	if l != nil {
-		a.log.Info("listening", "address", l.url(), "pipeline", plan.Spec.Name, "data", a.data)
+		a.log.Info("listening", "address", l.url(), "pipeline", plan.Spec.Name, "broker", a.where())
 	}
 	start := a.Now()
 	bar := a.startProgress(func(elapsed time.Duration) string { return runProgress(ctx, p, elapsed) })

@@ -1,21 +1,33 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
+	"time"
 
 	"github.com/freshet-io/freshet/broker"
 	"github.com/freshet-io/freshet/errkind"
 	"github.com/freshet-io/freshet/internal/builtin"
 )
 
-// openBroker opens the journal of the data folder. Where another process holds
-// it and serves HTTP, that process is talked to instead: to the command it is
-// the same.
+const (
+	// commandPatience is how long a command waits for a broker that cannot be
+	// reached, servicePatience how long one does that runs until it is stopped.
+	commandPatience = 15 * time.Second
+	servicePatience = 10 * time.Minute
+)
+
+// openBroker opens the broker of --broker, or the journal of the data folder.
+// Where another process holds that and serves HTTP, that process is talked to
+// instead: to the command it is the same.
 func (a *app) openBroker(ctx context.Context) (*broker.Broker, error) {
+	if a.brokerURL != "" {
+		return a.dialBroker(ctx, a.brokerURL, commandPatience, "")
+	}
 	if err := a.checkData(); err != nil {
 		return nil, err
 	}
@@ -41,7 +53,7 @@ func (a *app) openBroker(ctx context.Context) (*broker.Broker, error) {
 // openExisting is openBroker for commands that have nothing to do in an empty
 // folder: one that is missing is an error and is not made.
 func (a *app) openExisting(ctx context.Context) (*broker.Broker, error) {
-	if _, err := os.Stat(a.data); errors.Is(err, fs.ErrNotExist) {
+	if _, err := os.Stat(a.data); a.brokerURL == "" && errors.Is(err, fs.ErrNotExist) {
 		return nil, errkind.Errorf(errkind.NotFound,
 			"the data folder %s does not exist: name another with --data, or send events with freshet produce", a.data)
 	}
@@ -56,15 +68,54 @@ func (a *app) checkData() error {
 	return nil
 }
 
-// ownBroker opens the journal of the data folder for this process alone.
-// address is where this process serves HTTP, for others to find.
+// ownBroker opens the broker of --broker, or the journal of the data folder for
+// this process alone. address is where this process serves HTTP, for others to find.
 func (a *app) ownBroker(ctx context.Context, address string) (*broker.Broker, error) {
 	if err := a.checkData(); err != nil {
 		return nil, err
 	}
-	d, err := builtin.OpenBroker(ctx, "journal:"+a.data, builtin.BrokerOptions{Logger: a.log, Address: address, SyncEvery: a.syncEvery})
+	if a.brokerURL != "" {
+		return a.dialBroker(ctx, a.brokerURL, servicePatience, address)
+	}
+	d, err := builtin.OpenBroker(ctx, "journal:"+a.data, a.brokerOptions(address))
 	if err != nil {
 		return nil, err
 	}
 	return broker.New(d, broker.Options{Now: a.Now}), nil
+}
+
+func (a *app) brokerOptions(address string) builtin.BrokerOptions {
+	return builtin.BrokerOptions{Logger: a.log, Env: a.lookupEnv, Address: address, SyncEvery: a.syncEvery}
+}
+
+// dialBroker opens a broker and waits, for as long as --broker-wait says, where it
+// cannot be reached.
+func (a *app) dialBroker(ctx context.Context, url string, patience time.Duration, address string) (*broker.Broker, error) {
+	patience = cmp.Or(a.brokerWait, patience)
+	began, told := a.Now(), time.Time{}
+	for pause := 100 * time.Millisecond; ; pause = min(2*pause, 2*time.Second) {
+		d, err := builtin.OpenBroker(ctx, url, a.brokerOptions(address))
+		if err == nil {
+			return broker.New(d, broker.Options{Now: a.Now, Patience: patience, Logger: a.log}), nil
+		}
+		waited := a.Now().Sub(began)
+		if !errkind.Of(err).Retryable() || waited+pause > patience {
+			return nil, err
+		}
+		if a.Now().Sub(told) > 10*time.Second {
+			told = a.Now()
+			a.log.Warn("waiting for the broker", "give_up_after", patience, "error", err)
+		}
+		if !wait(ctx, pause) {
+			return nil, err
+		}
+	}
+}
+
+// where is the broker as messages name it.
+func (a *app) where() string {
+	if a.brokerURL != "" {
+		return builtin.RedactURL(a.brokerURL)
+	}
+	return a.data
 }

@@ -176,7 +176,7 @@ func (a *app) topicsList(ctx context.Context, all bool, output string) error {
 			return writeJSON(a.Stdout, infos)
 		}
 		if len(infos) == 0 {
-			_, err := fmt.Fprintf(a.Stdout, "no topics in %s\n", a.data)
+			_, err := fmt.Fprintf(a.Stdout, "no topics in %s\n", a.where())
 			return err
 		}
 		w := tabwriter.NewWriter(a.Stdout, 0, 0, 2, ' ', 0)
