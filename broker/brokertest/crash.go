@@ -10,10 +10,12 @@ import (
 	"time"
 
 	"github.com/freshet-io/freshet/broker"
+	"github.com/freshet-io/freshet/errkind"
+	"github.com/freshet-io/freshet/event"
 )
 
 const (
-	crashRounds  = 8
+	crashRounds  = 8 // unless the harness says otherwise
 	crashParts   = 4
 	crashWriters = 4
 	crashBatch   = 5
@@ -23,8 +25,10 @@ const (
 // consume-transform-publish loops, and counts afterwards: what was
 // acknowledged is there, per key in order and without gaps; with
 // Capabilities.Dedup, once; with Capabilities.Transactions, each input has
-// exactly one output and the group stands where its outputs say. What a
-// broker without them repeats is counted and logged.
+// exactly one output and the group stands where its outputs say; with
+// Capabilities.Append, the state that each partition's owner appends goes from
+// position to position, each input counted once. What a broker repeats without
+// them is counted and logged.
 func RunCrash(t *testing.T, h Harness) {
 	runCrash(t, h)
 }
@@ -37,24 +41,31 @@ func runCrash(t testing.TB, h Harness) {
 	if h.Crash == nil {
 		t.Fatal("the driver is Durable, so the harness needs Crash")
 	}
+	if h.Crashes == 0 {
+		h.Crashes = crashRounds
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), time.Duration(h.Crashes+6)*e.h.Patience)
+	defer cancel()
+	e.ctx = ctx
 	c := &crashRun{env: e}
 	cfg := broker.TopicConfig{Partitions: crashParts}
 	if e.caps.Dedup {
 		cfg.DedupWindow = time.Hour
 	}
-	c.in, c.out = e.topicWith(cfg), e.topic(crashParts)
+	c.in, c.out, c.state = e.topicWith(cfg), e.topic(crashParts), e.topic(crashParts)
 	for w := range c.writers {
 		c.writers[w].key = fmt.Sprintf("w%d", w)
 	}
-	for range crashRounds {
+	for range h.Crashes {
 		c.round()
 	}
-	c.finish()
+	c.finish(h.Crashes)
 }
 
 type crashRun struct {
 	*env
 	in, out string
+	state   string // what Append keeps of each partition: the position behind what is done
 	writers [crashWriters]crashWriter
 }
 
@@ -88,7 +99,7 @@ func (c *crashRun) round() {
 			}
 		})
 	}
-	c.process(ctx, d, &wg)
+	consumer := c.process(ctx, d, &wg)
 	select {
 	case <-enough:
 	case <-time.After(c.h.Patience):
@@ -97,86 +108,302 @@ func (c *crashRun) round() {
 	restarted := c.h.Crash(c.TB, d)
 	cancel()
 	c.within("calls in progress at a crash", wg.Wait)
+	c.leave(consumer, restarted == d)
 	c.use(restarted)
 }
 
+// leave closes a consumer. Where its driver has outlived the broker nothing may
+// be left of the member, or it would keep its partitions.
+func (c *crashRun) leave(consumer broker.Consumer, survives bool) {
+	c.Helper()
+	c.within("Consumer.Close", func() {
+		if err := consumer.Close(); err != nil && survives {
+			c.Logf("Consumer.Close after a crash: %v", err)
+		}
+	})
+}
+
+// patiently repeats what may pass, as broker.Broker does, within the harness's patience.
+func (c *crashRun) patiently(what string, f func() error) {
+	c.Helper()
+	c.eventually(func() string {
+		err := f()
+		if errkind.Is(err, errkind.Transient) || errkind.Is(err, errkind.Throttled) {
+			return fmt.Sprintf("%s: %v", what, err)
+		}
+		c.must(what, err)
+		return ""
+	})
+}
+
 // process moves records from in to out until ctx or the broker ends.
-func (c *crashRun) process(ctx context.Context, d broker.Driver, wg *sync.WaitGroup) {
-	consumer, err := d.Subscribe(ctx, broker.Subscription{Topic: c.in, Group: "g"})
-	c.must("Subscribe", err)
+func (c *crashRun) process(ctx context.Context, d broker.Driver, wg *sync.WaitGroup) (consumer broker.Consumer) {
+	c.Helper()
+	c.patiently("Subscribe", func() (err error) {
+		consumer, err = d.Subscribe(ctx, broker.Subscription{Topic: c.in, Group: "g"})
+		return err
+	})
 	wg.Go(func() {
-		for {
+		for ctx.Err() == nil {
 			claim, err := consumer.Claim(ctx)
+			if c.passes(ctx, err) {
+				continue
+			}
 			if err != nil {
 				return
 			}
 			wg.Go(func() {
-				for c.step(ctx, d, claim) == nil {
+				for ctx.Err() == nil {
+					err := c.work(ctx, d, claim)
+					if !c.passes(ctx, err) {
+						if c.caps.Append && errkind.Is(err, errkind.Conflict) {
+							// Another owner, or an append of our own whose answer was lost:
+							// who claims the partition next looks at what is stored.
+							_ = claim.Release()
+						}
+						return
+					}
 				}
 			})
 		}
 	})
+	return consumer
+}
+
+// passes says whether a call that ended with err is worth repeating, after a pause.
+func (c *crashRun) passes(ctx context.Context, err error) bool {
+	if !errkind.Is(err, errkind.Transient) && !errkind.Is(err, errkind.Throttled) {
+		return false
+	}
+	select {
+	case <-ctx.Done():
+	case <-time.After(10 * pollEvery):
+	}
+	return true
+}
+
+// work takes step after step on a claim, until an error.
+func (c *crashRun) work(ctx context.Context, d broker.Driver, claim broker.Claim) error {
+	if !c.caps.Append || c.caps.Transactions {
+		for {
+			if err := c.step(ctx, d, claim); err != nil {
+				return err
+			}
+		}
+	}
+	s, err := c.loadState(ctx, d, claim.Partition())
+	if err != nil {
+		return err
+	}
+	if s.next > 0 { // what is appended counts, the group's position only follows it
+		if err := claim.SeekTo(s.next); err != nil {
+			return err
+		}
+		if err := claim.Commit(ctx, s.next); err != nil {
+			return err
+		}
+	}
+	for {
+		if err := c.appendStep(ctx, d, claim, s); err != nil {
+			return err
+		}
+	}
 }
 
 func (c *crashRun) step(ctx context.Context, d broker.Driver, claim broker.Claim) error {
-	if c.caps.Transactions {
-		_, err := transform(ctx, d.(broker.Transactor), claim, c.out, 20)
-		return err
-	}
-	n := 20
-	if c.caps.MaxBatch > 0 {
-		n = min(n, c.caps.MaxBatch)
-	}
-	b, err := claim.Fetch(ctx, n)
+	b, err := claim.Fetch(ctx, c.stepSize())
 	if err != nil {
 		return err
 	}
 	defer b.Release()
-	if _, err := d.Publish(ctx, c.out, b.Records); err != nil {
+	if c.caps.Transactions {
+		return c.repeat(ctx, func() error {
+			return d.(broker.Transactor).Commit(ctx, &broker.Tx{
+				Publish:   []broker.Publication{{Topic: c.out, Partition: broker.AnyPartition, Records: b.Records}},
+				Positions: []broker.ClaimPosition{{Claim: claim, Next: b.Next()}},
+			})
+		})
+	}
+	if err := c.publishOut(ctx, d, b.Records); err != nil {
 		return err
 	}
-	return claim.Commit(ctx, b.Next())
+	return c.repeat(ctx, func() error { return claim.Commit(ctx, b.Next()) })
+}
+
+// repeat calls f again where that may help: what was fetched cannot be fetched again.
+func (c *crashRun) repeat(ctx context.Context, f func() error) error {
+	for {
+		if err := f(); ctx.Err() != nil || !c.passes(ctx, err) {
+			return err
+		}
+	}
+}
+
+func (c *crashRun) stepSize() int {
+	if c.caps.MaxBatch > 0 {
+		return min(20, c.caps.MaxBatch)
+	}
+	return 20
+}
+
+func (c *crashRun) publishOut(ctx context.Context, d broker.Driver, recs []event.Record) error {
+	return c.repeat(ctx, func() error {
+		_, err := d.Publish(ctx, c.out, recs)
+		return err
+	})
+}
+
+// crashState is what the owner of a partition of in keeps by Append.
+type crashState struct {
+	from, next int64 // the step's positions
+	done       int   // records of all steps
+	end        int64 // of the partition of c.state
+}
+
+func (s *crashState) String() string { return fmt.Sprintf("%d %d %d", s.from, s.next, s.done) }
+
+func parseCrashState(value string) (s crashState, err error) {
+	_, err = fmt.Sscan(value, &s.from, &s.next, &s.done)
+	return s, err
+}
+
+// loadState reads the last state of a partition, as of an end that it notes:
+// an append of anybody else after that end makes ours a Conflict.
+func (c *crashRun) loadState(ctx context.Context, d broker.Driver, p int) (*crashState, error) {
+	t, err := d.Describe(ctx, c.state, "")
+	if err != nil {
+		return nil, err
+	}
+	end := t.Partitions[p].End
+	recs, err := c.states(ctx, d, p, t.Partitions[p].Start, end)
+	s := crashState{}
+	if err == nil && len(recs) > 0 {
+		s, err = parseCrashState(recs[len(recs)-1])
+	}
+	s.end = end
+	return &s, err
+}
+
+// states returns the values in a partition of c.state, up to end.
+func (c *crashRun) states(ctx context.Context, d broker.Driver, p int, start, end int64) (values []string, err error) {
+	if start >= end {
+		return nil, nil
+	}
+	r, err := d.Read(ctx, c.state, p, start)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = r.Close() }()
+	for next := start; next < end; {
+		// Position may come to the end without a record, so no wait is long.
+		fetch, cancel := context.WithTimeout(ctx, 100*pollEvery)
+		b, err := r.Fetch(fetch, 100)
+		cancel()
+		if err == nil {
+			for i := range b.Records {
+				values = append(values, string(b.Records[i].Value))
+			}
+			next = b.Next()
+			b.Release()
+		} else if ctx.Err() != nil || !canceled(err) {
+			return nil, err
+		}
+		if at, ok := r.(broker.Positioner); ok {
+			next = at.Position()
+		}
+	}
+	return values, nil
+}
+
+// appendStep is the step of a broker without transactions: results, which may
+// repeat; then the state with the position, which cannot; then the group's
+// position, which only saves work.
+func (c *crashRun) appendStep(ctx context.Context, d broker.Driver, claim broker.Claim, s *crashState) error {
+	b, err := claim.Fetch(ctx, c.stepSize())
+	if err != nil {
+		return err
+	}
+	defer b.Release()
+	if err := c.publishOut(ctx, d, b.Records); err != nil {
+		return err
+	}
+	now := crashState{from: s.next, next: b.Next(), done: s.done + len(b.Records)}
+	rec := event.Record{Value: []byte(now.String())}
+	err = c.repeat(ctx, func() (err error) {
+		now.end, err = d.(broker.Appender).Append(ctx, c.state, claim.Partition(), s.end, []event.Record{rec})
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	*s = now
+	return c.repeat(ctx, func() error { return claim.Commit(ctx, now.next) })
 }
 
 // finish repeats what each writer does not know the outcome of, lets the group
 // catch up and counts.
-func (c *crashRun) finish() {
+func (c *crashRun) finish(crashes int) {
 	c.Helper()
 	for w := range c.writers {
 		w := &c.writers[w]
-		_, err := c.d.Publish(c.ctx, c.in, numbered(w.key, w.acked, crashBatch))
-		c.must("Publish after the last crash", err)
+		c.patiently("Publish after the last crash", func() error {
+			_, err := c.d.Publish(c.ctx, c.in, numbered(w.key, w.acked, crashBatch))
+			return err
+		})
 		w.acked += crashBatch
 	}
 	ctx, cancel := context.WithCancel(c.ctx)
+	defer cancel()
 	var wg sync.WaitGroup
-	c.process(ctx, c.d, &wg)
-	c.within("catching up after the last crash", func() {
-		tick := time.NewTicker(5 * time.Millisecond)
-		defer tick.Stop()
-		for ; c.ctx.Err() == nil; <-tick.C {
-			t, err := c.d.Describe(c.ctx, c.in, "g")
-			if err != nil {
-				c.Errorf("Describe: %v", err)
-				return
-			}
-			left := int64(0)
-			for _, s := range t.Partitions {
-				left += s.End - max(s.Committed, 0)
-			}
-			if left == 0 {
-				return
-			}
+	consumer := c.process(ctx, c.d, &wg)
+	c.eventually(func() string {
+		t, err := c.d.Describe(c.ctx, c.in, "g")
+		if err != nil {
+			return fmt.Sprintf("Describe: %v", err)
 		}
+		left := int64(0)
+		for _, s := range t.Partitions {
+			left += s.Waiting
+		}
+		if left > 0 {
+			return fmt.Sprintf("%d records wait after the last crash", left)
+		}
+		return ""
 	})
 	cancel()
 	c.within("the loops at the end", wg.Wait)
+	c.leave(consumer, true)
 	published := c.verify(c.in, c.caps.Dedup)
 	c.verify(c.out, c.caps.Dedup && c.caps.Transactions)
-	if in, out := c.count(c.in), c.count(c.out); c.caps.Transactions && in != out {
+	in, out := c.count(c.in), c.count(c.out)
+	switch {
+	case c.caps.Transactions && in != out:
 		c.Errorf("%d records went in and %d came out, with transactions", in, out)
+	case c.caps.Append && !c.caps.Transactions:
+		c.verifyStates()
 	}
-	c.Logf("%d crashes, %d records acknowledged, 0 lost", crashRounds, published)
+	c.Logf("%s: %d crashes, %d records acknowledged, 0 lost, %d repeated on the way in, %d on the way out",
+		c.h.against(), crashes, published, in-published, out-in)
+}
+
+// verifyStates holds what was appended to be one chain of steps over the
+// partition, each input in one of them.
+func (c *crashRun) verifyStates() {
+	c.Helper()
+	in := c.all(c.in)
+	for p, recs := range c.all(c.state) {
+		var last crashState
+		for _, r := range recs {
+			s, err := parseCrashState(r.Value)
+			if err != nil || s.from != last.next {
+				c.Fatalf("partition %d position %d: a step from %q follows one to %d", p, r.Position, r.Value, last.next)
+			}
+			last = s
+		}
+		if last.done != len(in[p]) {
+			c.Errorf("partition %d: the appended states count %d records, %d are there", p, last.done, len(in[p]))
+		}
+	}
 }
 
 // verify holds the topic to have every record acknowledged to each writer, the

@@ -18,6 +18,7 @@ type memReader struct {
 	partition int
 	next      int64
 	revoked   func() error // called with the store locked
+	fetched   func(next int64)
 	last      []event.Record
 }
 
@@ -57,18 +58,37 @@ func (r *memReader) poll(n int) (*broker.Batch, error) {
 		return nil, err
 	}
 	r.next = max(r.next, p.start)
-	if r.next >= p.end() {
+	at := p.from(r.next)
+	if at == len(p.recs) {
+		if !r.d.s.faults.stuckPosition {
+			r.next = max(r.next, p.end)
+		}
 		return nil, nil
 	}
-	at := int(r.next - p.start)
-	b := &broker.Batch{Topic: r.topic, Partition: r.partition, End: p.end()}
+	b := &broker.Batch{Topic: r.topic, Partition: r.partition, End: p.end}
 	b.Records = slices.Clone(p.recs[at:min(at+n, len(p.recs))])
+	if at+n >= len(p.recs) && r.d.s.gaps == markers && !r.d.s.faults.stuckPosition {
+		b.After = p.end
+	}
 	if r.d.s.faults.reuseBatch {
 		r.last = append(r.last[:0], b.Records...)
 		b.Records = r.last
 	}
 	r.next = b.Next()
+	if r.fetched != nil && r.d.s.faults.commitsByItself {
+		r.fetched(r.next)
+	}
 	return b, nil
+}
+
+// Position implements broker.Positioner.
+func (r *memReader) Position() int64 {
+	r.d.s.mu.Lock()
+	defer r.d.s.mu.Unlock()
+	if p, err := r.d.s.partition(r.topic, r.partition); err == nil && r.d.s.faults.hastyPosition {
+		return p.end
+	}
+	return r.next
 }
 
 // memConsumer is a member of a group. The members share the partitions in
@@ -148,7 +168,7 @@ func (c *memConsumer) poll() *memClaim {
 		if part, err := c.d.s.partition(c.sub.Topic, p); err == nil && claim.start < 0 {
 			claim.start = part.start
 			if c.sub.Start == broker.Latest {
-				claim.start = part.end()
+				claim.start = part.end
 			}
 		}
 		claim.r = memReader{d: c.d, topic: c.sub.Topic, partition: p, next: claim.start, revoked: func() error {
@@ -156,7 +176,7 @@ func (c *memConsumer) poll() *memClaim {
 				return errRevoked
 			}
 			return nil
-		}}
+		}, fetched: func(next int64) { claim.g.committed[p] = next }}
 		c.g.claims[p] = claim
 		return claim
 	}
@@ -171,6 +191,13 @@ func (c *memConsumer) Close() error {
 	}
 	c.ended = true
 	close(c.end)
+	if c.d.s.faults.lostRedelivery {
+		for p, claim := range c.g.claims {
+			if claim != nil && claim.c == c {
+				c.g.committed[p] = claim.r.next
+			}
+		}
+	}
 	c.g.members = slices.DeleteFunc(c.g.members, func(m *memConsumer) bool { return m == c })
 	c.d.rebalance(c.g)
 	return nil
@@ -193,9 +220,14 @@ func (c *memClaim) Fetch(ctx context.Context, n int) (*broker.Batch, error) {
 }
 
 func (c *memClaim) SeekTo(position int64) error {
+	c.r.d.s.mu.Lock()
+	defer c.r.d.s.mu.Unlock()
 	c.r.next = position
 	return nil
 }
+
+// Position implements broker.Positioner.
+func (c *memClaim) Position() int64 { return c.r.Position() }
 
 func (c *memClaim) Commit(ctx context.Context, next int64) error {
 	if err := c.c.d.enter(ctx); err != nil {

@@ -21,8 +21,18 @@ type memStore struct {
 	changed chan struct{} // closed and replaced at each change
 	topics  map[string]*memTopic
 	caps    broker.Capabilities
+	gaps    gapKind
 	faults  faults
 }
+
+// gapKind is how the positions of a store have gaps.
+type gapKind int
+
+const (
+	noGaps      gapKind = iota
+	markers             // what ends a transaction, and every third publish, takes a position of its own
+	packedTimes         // a position is the millisecond of storing, then a number
+)
 
 type memTopic struct {
 	cfg    broker.TopicConfig
@@ -34,7 +44,22 @@ type memTopic struct {
 
 type memPartition struct {
 	start int64
-	recs  []event.Record // the first one has position start
+	end   int64          // no record to come has a lower position
+	recs  []event.Record // by position
+	calls int            // of Publish, to put markers in
+}
+
+// from is the index of the first record at or behind position.
+func (p *memPartition) from(position int64) int {
+	return sort.Search(len(p.recs), func(i int) bool { return p.recs[i].Position >= position })
+}
+
+// last is behind the last record.
+func (p *memPartition) last() int64 {
+	if n := len(p.recs); n > 0 {
+		return p.recs[n-1].Position + 1
+	}
+	return p.start
 }
 
 type memGroup struct {
@@ -43,10 +68,14 @@ type memGroup struct {
 	claims    []*memClaim    // by partition; nil where unclaimed
 }
 
-func newMemStore(f faults) *memStore {
-	return &memStore{
-		changed: make(chan struct{}), topics: map[string]*memTopic{}, faults: f,
-		caps: broker.Capabilities{Transactions: true, Gapless: true, Admin: true, Dedup: true, Durable: true, MaxBatch: 1000, MaxRecordBytes: 1 << 20},
+func newMemStore(f faults, k gapKind, caps broker.Capabilities) *memStore {
+	return &memStore{changed: make(chan struct{}), topics: map[string]*memTopic{}, gaps: k, faults: f, caps: caps}
+}
+
+// fullCaps is everything that there is.
+func fullCaps() broker.Capabilities {
+	return broker.Capabilities{
+		Transactions: true, Append: true, Gapless: true, Admin: true, Dedup: true, Durable: true, MaxBatch: 1000, MaxRecordBytes: 1 << 20,
 	}
 }
 
@@ -147,7 +176,15 @@ func (d *memDriver) Publish(ctx context.Context, topic string, recs []event.Reco
 	if err := d.s.check(recs); err != nil {
 		return broker.Published{}, err
 	}
-	p := d.s.append(t, broker.AnyPartition, recs)
+	p := d.s.append(t, broker.AnyPartition, recs, true)
+	if d.s.gaps == markers {
+		for i := range t.parts {
+			part := &t.parts[i]
+			if part.calls++; part.calls%3 == 0 {
+				part.end++
+			}
+		}
+	}
 	d.s.notify()
 	return p, nil
 }
@@ -164,12 +201,15 @@ func (s *memStore) check(recs []event.Record) error {
 	return nil
 }
 
-func (s *memStore) append(t *memTopic, partition int, recs []event.Record) (p broker.Published) {
+func (s *memStore) append(t *memTopic, partition int, recs []event.Record, dedup bool) (p broker.Published) {
 	now := time.Now().UnixNano()
+	if s.gaps == packedTimes {
+		now -= now % int64(time.Millisecond)
+	}
 	for i := range recs {
 		i = s.faults.index(i, len(recs))
 		r := recs[i]
-		if t.cfg.DedupWindow > 0 && len(r.ID) > 0 {
+		if dedup && t.cfg.DedupWindow > 0 && len(r.ID) > 0 {
 			if t.ids[string(r.ID)] && !s.faults.noDedup {
 				p.Duplicates++
 				continue
@@ -193,7 +233,11 @@ func (s *memStore) append(t *memTopic, partition int, recs []event.Record) (p br
 		}
 		for range s.faults.copies(t) {
 			part := &t.parts[at]
-			r.Position, r.Time = part.end(), now
+			r.Position, r.Time = part.end, now
+			if d := now / int64(time.Millisecond) << 8; s.gaps == packedTimes {
+				r.Position = max(part.end, d)
+			}
+			part.end = r.Position + 1
 			if !s.faults.keepCallersBytes {
 				r.ID, r.Key = bytes.Clone(r.ID), bytes.Clone(r.Key)
 				r.Headers, r.Value = bytes.Clone(r.Headers), bytes.Clone(r.Value)
@@ -203,8 +247,6 @@ func (s *memStore) append(t *memTopic, partition int, recs []event.Record) (p br
 	}
 	return p
 }
-
-func (p *memPartition) end() int64 { return p.start + int64(len(p.recs)) }
 
 func (d *memDriver) Read(ctx context.Context, topic string, partition int, from int64) (broker.Reader, error) {
 	if err := d.enter(ctx); err != nil {
@@ -231,13 +273,20 @@ func (d *memDriver) Describe(ctx context.Context, topic, group string) (broker.T
 	g := t.groups[group]
 	for p := range t.parts {
 		part := &t.parts[p]
-		s := broker.PartitionState{Start: part.start, End: part.end(), Committed: -1}
+		s := broker.PartitionState{Start: part.start, End: part.end, Committed: -1}
 		if g != nil {
 			s.Committed = g.committed[p]
 		}
-		s.Waiting = s.End - max(s.Committed, s.Start)
-		if next := max(s.Committed, s.Start); next < s.End {
-			s.OldestTime = part.recs[next-s.Start].Time
+		next := part.from(max(s.Committed, s.Start))
+		s.Waiting = int64(len(part.recs) - next)
+		switch {
+		case d.s.faults.staleWaiting:
+			s.Waiting = s.End - max(s.Committed, s.Start)
+		case d.s.gaps != noGaps:
+			s.Waiting *= 2 // an estimate
+		}
+		if next < len(part.recs) {
+			s.OldestTime = part.recs[next].Time
 			if d.s.faults.staleLag {
 				s.OldestTime = part.recs[len(part.recs)-1].Time
 			}
@@ -277,7 +326,7 @@ func (d *memDriver) Commit(ctx context.Context, tx *broker.Tx) error {
 		}
 		if d.s.faults.tornVisibility && i == 1 && len(d.s.topics[tx.Publish[0].Topic].parts[0].recs) == 0 {
 			torn = true
-			d.s.append(d.s.topics[tx.Publish[0].Topic], tx.Publish[0].Partition, tx.Publish[0].Records)
+			d.s.append(d.s.topics[tx.Publish[0].Topic], tx.Publish[0].Partition, tx.Publish[0].Records, true)
 			d.s.mu.Unlock()
 			d.s.faults.awaitLooks()
 			d.s.mu.Lock()
@@ -287,7 +336,12 @@ func (d *memDriver) Commit(ctx context.Context, tx *broker.Tx) error {
 		if torn && i == 0 {
 			continue
 		}
-		d.s.append(d.s.topics[p.Topic], p.Partition, p.Records)
+		d.s.append(d.s.topics[p.Topic], p.Partition, p.Records, true)
+		if d.s.gaps == markers {
+			for i := range d.s.topics[p.Topic].parts {
+				d.s.topics[p.Topic].parts[i].end++
+			}
+		}
 	}
 	for _, p := range tx.Positions {
 		c := p.Claim.(*memClaim)
@@ -295,6 +349,32 @@ func (d *memDriver) Commit(ctx context.Context, tx *broker.Tx) error {
 	}
 	d.s.notify()
 	return nil
+}
+
+func (d *memDriver) Append(ctx context.Context, topic string, partition int, at int64, recs []event.Record) (int64, error) {
+	if err := d.enter(ctx); err != nil {
+		return 0, err
+	}
+	defer d.s.mu.Unlock()
+	part, err := d.s.partition(topic, partition)
+	if err != nil {
+		return 0, err
+	}
+	if at != part.end && !d.s.faults.appendAnywhere {
+		return 0, errkind.Errorf(errkind.Conflict, "the partition ends at %d, not at %d", part.end, at)
+	}
+	if d.s.faults.tornAppend && len(recs) > 0 {
+		d.s.append(d.s.topics[topic], partition, recs[:1], false)
+	}
+	if err := d.s.check(recs); err != nil {
+		return 0, err
+	}
+	if d.s.faults.tornAppend {
+		recs = recs[1:]
+	}
+	d.s.append(d.s.topics[topic], partition, recs, false)
+	d.s.notify()
+	return part.end, nil
 }
 
 func (d *memDriver) CreateTopic(ctx context.Context, c broker.TopicConfig) error {
@@ -346,9 +426,9 @@ func (d *memDriver) Trim(ctx context.Context, topic string, partition int, befor
 	if err != nil {
 		return err
 	}
-	if n := min(before, p.end()) - p.start; n > 0 {
-		p.recs = slices.Clone(p.recs[n:])
-		p.start += n
+	if before = min(before, p.end); before > p.start {
+		p.recs = slices.Clone(p.recs[p.from(before):])
+		p.start = before
 	}
 	return nil
 }
@@ -363,7 +443,11 @@ func (d *memDriver) Seek(ctx context.Context, topic string, partition int, t tim
 		return 0, err
 	}
 	at := t.UnixNano()
-	return p.start + int64(sort.Search(len(p.recs), func(i int) bool {
+	i := sort.Search(len(p.recs), func(i int) bool {
 		return p.recs[i].Time > at || p.recs[i].Time == at && !d.s.faults.seekAfter
-	})), nil
+	})
+	if i == len(p.recs) {
+		return p.end, nil
+	}
+	return p.recs[i].Position, nil
 }

@@ -30,6 +30,13 @@ type faults struct {
 	deafToClose      bool // waiting calls do not notice Close
 	forgetPositions  bool // groups begin anew after a restart
 	staleLag         bool // OldestTime is that of the last record
+	staleWaiting     bool // Waiting counts positions, not records
+	stuckPosition    bool // Position stays behind the last record
+	hastyPosition    bool // Position is the partition's end, whatever was fetched
+	commitsByItself  bool // what was fetched counts as committed
+	lostRedelivery   bool // what a member fetched is not given to the next one
+	appendAnywhere   bool // Append does not look at the end
+	tornAppend       bool // an append that fails leaves its first record
 	looks            chan struct{}
 }
 
@@ -41,7 +48,7 @@ func (f *faults) index(i, n int) int {
 }
 
 func (f *faults) copies(t *memTopic) int {
-	if f.duplicate && t.parts[0].end() == 0 {
+	if f.duplicate && t.parts[0].end == 0 {
 		return 2
 	}
 	return 1
@@ -65,7 +72,34 @@ func (f *faults) awaitLooks() {
 	}
 }
 
-// onMemory is the harness of one memory store at a time.
+// variant is one kind of broker that the reference can be.
+type variant struct {
+	name string
+	gaps gapKind
+	caps broker.Capabilities
+	h    Harness
+}
+
+func variants() []variant {
+	full := fullCaps()
+	marked, packed := full, full
+	marked.Gapless, marked.Append = false, false
+	packed.Gapless, packed.Transactions, packed.Dedup, packed.MaxBatch = false, false, false, 300
+	return []variant{
+		{name: "gapless", caps: full},
+		{name: "markers", gaps: markers, caps: marked, h: Harness{Parallel: true}},
+		{name: "packed times", gaps: packedTimes, caps: packed, h: Harness{TimeGranularity: time.Millisecond, LazyTrim: true}},
+	}
+}
+
+func (v variant) harness(f faults, patience time.Duration) Harness {
+	h := onMemory(f, patience)
+	h.Open = func(testing.TB) broker.Driver { return newMemStore(f, v.gaps, v.caps).open() }
+	h.TimeGranularity, h.Parallel, h.LazyTrim, h.Against = v.h.TimeGranularity, v.h.Parallel, v.h.LazyTrim, "the reference, "+v.name
+	return h
+}
+
+// onMemory is the harness of one memory store at a time, without gaps.
 func onMemory(f faults, patience time.Duration) Harness {
 	again := func(t testing.TB, d broker.Driver) broker.Driver {
 		s := d.(*memDriver).s
@@ -78,7 +112,7 @@ func onMemory(f faults, patience time.Duration) Harness {
 		return s.open()
 	}
 	return Harness{
-		Open:     func(testing.TB) broker.Driver { return newMemStore(f).open() },
+		Open:     func(testing.TB) broker.Driver { return newMemStore(f, noGaps, fullCaps()).open() },
 		Restart:  again,
 		Crash:    again,
 		Patience: patience,
@@ -92,17 +126,33 @@ func (s *memStore) loseLast() {
 		for p := range t.parts {
 			if n := len(t.parts[p].recs); n > 0 {
 				t.parts[p].recs = t.parts[p].recs[:n-1]
+				t.parts[p].end = t.parts[p].last()
 			}
 		}
 	}
 }
 
 func TestReferenceKeepsTheContract(t *testing.T) {
-	Run(t, onMemory(faults{}, 0))
+	for _, v := range variants() {
+		t.Run(v.name, func(t *testing.T) { Run(t, v.harness(faults{}, 0)) })
+	}
 }
 
 func TestReferenceSurvivesCrashes(t *testing.T) {
-	RunCrash(t, onMemory(faults{}, 0))
+	for _, v := range variants() {
+		t.Run(v.name, func(t *testing.T) { RunCrash(t, v.harness(faults{}, 0)) })
+	}
+}
+
+// A driver that connects anew is the same driver after a crash.
+func TestDriverMayOutliveACrash(t *testing.T) {
+	for _, v := range variants() {
+		t.Run(v.name, func(t *testing.T) {
+			h := v.harness(faults{}, 0)
+			h.Crash = func(_ testing.TB, d broker.Driver) broker.Driver { return d }
+			RunCrash(t, h)
+		})
+	}
 }
 
 // A driver that declares little runs the suite all the same, at least once, and
@@ -112,7 +162,7 @@ func TestPoorDriverSkipsOnlyWhatItDoesNotDeclare(t *testing.T) {
 	open := h.Open
 	h.Open = func(t testing.TB) broker.Driver {
 		d := open(t)
-		d.(*memDriver).s.caps = broker.Capabilities{MaxBatch: 1 << 30, MaxRecordBytes: 1 << 20}
+		d.(*memDriver).s.caps = broker.Capabilities{Gapless: true, MaxBatch: 1 << 30, MaxRecordBytes: 1 << 20}
 		return d
 	}
 	h.CreateTopic = func(t testing.TB, d broker.Driver, c broker.TopicConfig) {
@@ -125,7 +175,7 @@ func TestPoorDriverSkipsOnlyWhatItDoesNotDeclare(t *testing.T) {
 		if strings.Contains(c.name, "full batch") {
 			continue // the limit is out of reach
 		}
-		r := runRecorded(t, func(tb testing.TB) { c.runOn(tb, h) })
+		r := runRecorded(t, func(tb testing.TB) { c.runOn(tb, h, nil) })
 		switch {
 		case r.failed():
 			t.Errorf("%s: %s", c.name, r.log())
@@ -145,7 +195,7 @@ func TestSuiteFindsPlantedFaults(t *testing.T) {
 	for _, f := range []struct {
 		name   string
 		faults faults
-		cases  []string
+		cases  []string // of the gapless reference; "markers: …" of that one, and so on
 	}{
 		{"reordered batch", faults{reorder: true}, []string{"records of one publisher keep their order", "order per key holds under concurrent publishers"}},
 		{"stored twice", faults{duplicate: true}, []string{"order per key holds under concurrent publishers", "records of one publisher keep their order"}},
@@ -162,19 +212,38 @@ func TestSuiteFindsPlantedFaults(t *testing.T) {
 		{"deaf to Close", faults{deafToClose: true}, []string{"Close ends calls in progress"}},
 		{"positions forgotten", faults{forgetPositions: true}, []string{"a group continues after a restart where it committed", "transactions survive a restart whole"}},
 		{"wrong age of lag", faults{staleLag: true}, []string{"lag falls steadily to zero"}},
+		{"positions counted as records", faults{staleWaiting: true}, []string{
+			"markers: nothing waits exactly when no record waits",
+		}},
+		{"position never passes markers", faults{stuckPosition: true}, []string{"markers: Position comes to the end when nothing is left"}},
+		{"position runs ahead", faults{hastyPosition: true}, []string{"markers: Position never passes a record", "packed times: Position never passes a record"}},
+		{"commit without being told", faults{commitsByItself: true}, []string{"positions move only by Commit", "packed times: positions move only by Commit"}},
+		{"lost redelivery", faults{lostRedelivery: true}, []string{"what was not committed is delivered again"}},
+		{"appends anywhere", faults{appendAnywhere: true}, []string{
+			"an append behind what somebody stored is a Conflict and stores nothing", "of concurrent appends at one end one is stored",
+			"packed times: of concurrent appends at one end one is stored", "packed times: appends and ends survive a restart",
+		}},
+		{"torn append", faults{tornAppend: true}, []string{"an append that fails leaves nothing", "packed times: an append that fails leaves nothing"}},
 		{"acknowledged too early", faults{loseOnRestart: true}, []string{"records and topics survive a restart", "crash"}},
 	} {
 		for _, name := range f.cases {
 			t.Run(strings.ReplaceAll(f.name+"/"+name, " ", "_"), func(t *testing.T) {
 				t.Parallel()
-				h := onMemory(f.faults, 2*time.Second)
+				v := variants()[0]
+				name := name
+				for _, other := range variants() {
+					if rest, ok := strings.CutPrefix(name, other.name+": "); ok {
+						v, name = other, rest
+					}
+				}
+				h := v.harness(f.faults, 2*time.Second)
 				run := func(tb testing.TB) { runCrash(tb, h) }
 				if name != "crash" {
 					i := slices.IndexFunc(allCases(), func(c suiteCase) bool { return c.name == name })
 					if i < 0 {
 						t.Fatalf("no case is named %q", name)
 					}
-					run = func(tb testing.TB) { c := allCases()[i]; c.runOn(tb, h) }
+					run = func(tb testing.TB) { c := allCases()[i]; c.runOn(tb, h, nil) }
 				}
 				r := runRecorded(t, run)
 				if !r.failed() {
@@ -189,7 +258,7 @@ func TestSuiteFindsPlantedFaults(t *testing.T) {
 func TestMissingHarnessFunctionsFail(t *testing.T) {
 	h := onMemory(faults{}, 0)
 	h.Restart = nil
-	if r := runRecorded(t, func(tb testing.TB) { c := restartCases()[0]; c.runOn(tb, h) }); !r.failed() {
+	if r := runRecorded(t, func(tb testing.TB) { c := restartCases()[0]; c.runOn(tb, h, nil) }); !r.failed() {
 		t.Error("a durable driver passed without Restart")
 	}
 	h.Crash = nil
