@@ -39,12 +39,12 @@ func appendToEnd(e *env) {
 		ID: []byte("e-1"), Key: keyedFor(0, 2, 1)[0].Key, Value: []byte{0, 255, 'x'}, // whose key selects the other partition
 		Headers: event.Headers(nil).AppendString("a", "1").AppendString("b", "").AppendString("a", "2"),
 	}
-	at, err := e.append(e.ctx, topic, p, e.end(topic, p), []event.Record{mine}) // an empty partition
-	e.must("Append", err)
-	e.publish(topic, keyedFor(p, 2, 3))
-	if at, err = e.append(e.ctx, topic, p, e.end(topic, p), numbered("a", 0, 5)); err != nil {
-		e.Fatalf("Append: %v", err)
+	if _, err := e.append(e.ctx, topic, p, e.end(topic, p), []event.Record{mine}); err != nil {
+		e.Fatalf("Append to an empty partition: %v", err)
 	}
+	e.publish(topic, keyedFor(p, 2, 3))
+	at, err := e.append(e.ctx, topic, p, e.end(topic, p), numbered("a", 0, 5))
+	e.must("Append behind a publish", err)
 	for i := range 4 { // each at the end that the one before returned
 		if at, err = e.append(e.ctx, topic, p, at, numbered("a", 5+2*i, 2)); err != nil {
 			e.Fatalf("Append at the end of the append before: %v", err)

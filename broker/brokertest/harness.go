@@ -109,7 +109,7 @@ func describeCaps(c broker.Capabilities) string {
 		set  bool
 	}{
 		{"transactions", c.Transactions}, {"append", c.Append}, {"admin", c.Admin}, {"dedup", c.Dedup},
-		{"durable", c.Durable}, {"gapless", c.Gapless},
+		{"durable", c.Durable}, {"gapless positions", c.Gapless},
 	} {
 		if !f.set {
 			f.name = "no " + f.name
