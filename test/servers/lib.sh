@@ -1,8 +1,24 @@
 # Sourced by the scripts of this folder. Each of them starts one real server on
 # a free port of the loopback interface, with its data in a folder of its own,
-# prints "ready HOST:PORT" on stdout, and stops the server, by its own process
-# id, when its standard input ends or it is told to. Where the server is not
-# installed it says so on stderr and exits with 3.
+# prints "ready HOST:PORT [WORD…]" on stdout, and stops the server, by its own
+# process id, when its standard input ends or it is told to. Where the server is
+# not installed it says so on stderr and exits with 3.
+#
+# "NAME.sh install" installs it by package name, in at most five minutes, and
+# "NAME.sh present" exits with 0 where it can start; other arguments choose what
+# it is like.
+#
+# Lines on the standard input act on the server, and each is answered by a line,
+# "done", "ready …" or "failed WHY":
+#
+#	kill     ends it as kill -9 does
+#	stop     ends it in an orderly way
+#	start    starts it again on the same data and port, and waits until it answers
+#	freeze   stops its clock (SIGSTOP); thaw lets it go on
+#
+# serve does this for scripts that set $server to the process id of their server.
+# Those that can start it again put that into a function "launch", which sets
+# $server, and call it once before serve.
 
 # free_port finds a port that nobody listens on.
 free_port() {
@@ -24,6 +40,7 @@ server=
 stop() {
 	trap - EXIT INT TERM HUP
 	if [ -n "$server" ]; then
+		kill -CONT "$server" 2>/dev/null
 		kill -"${stop_signal:-TERM}" "$server" 2>/dev/null
 		wait "$server" 2>/dev/null
 	fi
@@ -31,23 +48,53 @@ stop() {
 }
 trap 'stop; exit 0' EXIT INT TERM HUP
 
-# serve ADDRESS CHECK… waits until CHECK succeeds, says so, and stays until stdin ends.
-serve() {
-	local address=$1
-	shift
+# await CHECK… waits until CHECK succeeds, as long as the server runs, for a minute.
+await() {
 	for _ in $(seq 600); do
-		if "$@" >/dev/null 2>&1; then
-			echo "ready $address"
-			cat >/dev/null
-			return
-		fi
-		if ! kill -0 "$server" 2>/dev/null; then
-			break
-		fi
+		"$@" >/dev/null 2>&1 && return
+		kill -0 "$server" 2>/dev/null || return 1
 		sleep 0.1
 	done
-	echo "the server did not start:" >&2
-	tail -n 20 "$dir/log" >&2
-	stop
-	exit 1
+	return 1
+}
+
+# end SIGNAL ends the server and waits for it.
+end() {
+	[ -n "$server" ] || return 0
+	kill -CONT "$server" 2>/dev/null
+	kill -"$1" "$server" 2>/dev/null
+	wait "$server" 2>/dev/null
+	server=
+}
+
+# serve "ADDRESS WORD…" CHECK… waits until CHECK succeeds, says so, and does what
+# it is told until stdin ends.
+serve() {
+	local address=$1 command
+	shift
+	if ! await "$@"; then
+		echo "the server did not start:" >&2
+		tail -n 20 "$dir/log" >&2
+		stop
+		exit 1
+	fi
+	echo "ready $address"
+	while read -r command _; do
+		case $command in
+		kill) end KILL && echo done ;;
+		stop) end "${stop_signal:-TERM}" && echo done ;;
+		start)
+			if [ "$(type -t launch)" != function ]; then
+				echo "failed this script cannot start its server again"
+			elif launch && await "$@"; then
+				echo "ready $address"
+			else
+				echo "failed $(tail -n 3 "$dir/log" | tr '\n' ' ')"
+			fi
+			;;
+		freeze) kill -STOP "$server" && echo done || echo "failed nothing runs" ;;
+		thaw) kill -CONT "$server" && echo done || echo "failed nothing runs" ;;
+		*) echo "failed no command $command" ;;
+		esac
+	done
 }

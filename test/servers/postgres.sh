@@ -2,12 +2,20 @@
 # A PostgreSQL server with the user and database "freshet" and the password
 # "freshet-test", from Debian's postgresql. Run by root it becomes the user postgres.
 set -u
+case ${1:-} in
+install)
+	[ "$(id -u)" = 0 ] || { echo "installing postgresql needs root" >&2; exit 1; }
+	exec env RUNLEVEL=1 DEBIAN_FRONTEND=noninteractive flock /tmp/apt.lock timeout 290 \
+		apt-get install -q -y --no-install-recommends postgresql
+	;;
+esac
 bin=
 # Debian keeps them off the PATH, a folder for each version.
 for b in "$(dirname "$(command -v initdb || echo /nowhere/initdb)")" /usr/lib/postgresql/*/bin; do
 	[ -x "$b/initdb" ] && [ -x "$b/postgres" ] && bin=$b
 done
 [ -n "$bin" ] || { echo "postgresql is not installed" >&2; exit 3; }
+[ "${1:-}" = present ] && exit
 as=()
 if [ "$(id -u)" = 0 ]; then
 	id postgres >/dev/null 2>&1 && command -v setpriv >/dev/null || { echo "root cannot run PostgreSQL here: no user postgres, or no setpriv" >&2; exit 3; }
@@ -28,8 +36,12 @@ if ! "${as[@]}" "$bin/initdb" -D "$dir/data" --username=freshet --pwfile="$dir/p
 	exit 1
 fi
 echo 'CREATE DATABASE freshet' | "${as[@]}" "$bin/postgres" --single -D "$dir/data" postgres >>"$dir/log" 2>&1
-"${as[@]}" "$bin/postgres" -D "$dir/data" -h 127.0.0.1 -p "$port" -k "$dir" -c fsync=off -c max_connections=40 \
-	-c shared_buffers=32MB >"$dir/log" 2>&1 </dev/null &
-server=$!
+launch() {
+	: >"$dir/log"
+	"${as[@]}" "$bin/postgres" -D "$dir/data" -h 127.0.0.1 -p "$port" -k "$dir" -c fsync=off -c max_connections=40 \
+		-c shared_buffers=32MB >"$dir/log" 2>&1 </dev/null &
+	server=$!
+}
 answers() { grep -q 'ready to accept connections' "$dir/log"; }
+launch
 serve "127.0.0.1:$port" answers
