@@ -4,6 +4,7 @@
 # on. Everything else it has to say goes to stderr. It never fails: what is
 # missing makes tests skip.
 set -u
+cd "$(dirname "$0")/.." || exit 1
 
 say() { echo "prepare: $*" >&2; }
 
@@ -11,10 +12,6 @@ say() { echo "prepare: $*" >&2; }
 have_onnx_testdata() {
 	command -v dpkg >/dev/null && dpkg -s libonnx-testdata >/dev/null 2>&1
 }
-
-# The servers that lookups are tested against; test/servers starts them.
-have_redis() { command -v redis-server >/dev/null; }
-have_postgres() { command -v initdb >/dev/null || compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null; }
 
 updated=
 # install PACKAGE: from Debian, where we may.
@@ -38,23 +35,31 @@ install() {
 }
 
 have_onnx_testdata || install libonnx-testdata
-have_redis || install redis-server
-have_postgres || install postgresql
 
-# Feast comes from PyPI, into an environment of its own outside of the project.
-feast_version=0.67.0
-feast=${FRESHET_FEAST:-${XDG_CACHE_HOME:-$HOME/.cache}/freshet/feast}
-have_feast() { [ -x "$feast/bin/feast" ]; }
-if ! have_feast && [ -z "${FRESHET_FEAST:-}" ]; then
-	log=$(mktemp)
-	if { python3 -m venv "$feast" && timeout 180 "$feast/bin/python" -m pip install -q --disable-pip-version-check "feast==$feast_version"; } >"$log" 2>&1 </dev/null && have_feast; then
-		say "installed Feast $feast_version in $feast"
-	else
-		say "NOT INSTALLED: Feast $feast_version (within 3 minutes, with python3 and pip: $(tail -n 1 "$log"))"
-		rm -rf "$feast"
+# The servers that adapters are tested against: each script of test/servers knows
+# how to install its own. They do it beside each other; apt-get's take turns.
+servers=()
+for script in test/servers/*.sh; do
+	name=$(basename "$script" .sh)
+	[ "$name" = lib ] || servers+=("$name")
+done
+logs=$(mktemp -d)
+for name in "${servers[@]}"; do
+	bash "test/servers/$name.sh" present >/dev/null 2>&1 </dev/null && continue
+	if [ "$(id -u)" = 0 ] && [ -z "$updated" ] && command -v apt-get >/dev/null; then
+		timeout 60 apt-get -q -y update >/dev/null 2>&1 </dev/null
+		updated=yes
 	fi
-	rm -f "$log"
-fi
+	(
+		if timeout 300 bash "test/servers/$name.sh" install >"$logs/$name" 2>&1 </dev/null && bash "test/servers/$name.sh" present >>"$logs/$name" 2>&1 </dev/null; then
+			say "installed $name"
+		else
+			say "NOT INSTALLED: $name ($(tail -n 1 "$logs/$name"))"
+		fi
+	) &
+done
+wait
+rm -rf "$logs"
 
 # A Python with pandas and pyarrow, for the test that reads an export with them.
 python="${XDG_CACHE_HOME:-$HOME/.cache}/freshet/python"
@@ -75,20 +80,13 @@ if ! have_pyarrow; then
 	rm -f "$log"
 fi
 
-# An S3 server, built from its Go module into a cache folder.
-if ! log=$(timeout 240 test/servers/s3.sh build 2>&1 </dev/null); then
-	say "NOT BUILT: an S3 server ($(tail -n 1 <<<"$log"))"
-fi
-have_s3() { timeout 20 test/servers/s3.sh </dev/null >/dev/null 2>&1; }
-
 found=()
 have_onnx_testdata && found+=(onnx-testdata)
 command -v curl >/dev/null && found+=(curl)
-have_redis && found+=(redis)
-have_postgres && found+=(postgres)
-have_feast && found+=(feast)
 have_pyarrow && found+=(pyarrow)
-have_s3 && found+=(s3)
+for name in "${servers[@]}"; do
+	bash "test/servers/$name.sh" present >/dev/null 2>&1 </dev/null && found+=("$name")
+done
 # The public data sets are not part of the project; where they lie beside it the tests read them.
 [ -d "${FRESHET_SHARED_DATA:-../shared/data}/card-fraud" ] && found+=(data)
 (

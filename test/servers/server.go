@@ -92,7 +92,11 @@ func Launch(name string, args ...string) (*Server, error) {
 		}
 		return nil, fmt.Errorf("start %s: %w\n%s", name, err, s.stderr.String())
 	}
-	return s, s.takeIn(line)
+	if err := s.takeIn(line); err != nil {
+		_ = s.Close()
+		return nil, err
+	}
+	return s, nil
 }
 
 // takeIn reads "ready ADDRESS WORDS…".

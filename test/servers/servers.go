@@ -38,6 +38,7 @@ func Run(t testing.TB, name string, args ...string) *Server {
 	case err != nil:
 		t.Fatal(err)
 	}
+	t.Logf("ran against the server %s", strings.Join(append([]string{name}, args...), " "))
 	t.Cleanup(func() {
 		if err := s.Close(); err != nil {
 			t.Errorf("end %s: %v", name, err)
