@@ -56,6 +56,9 @@ func New(d Driver, o Options) *Broker {
 // Capabilities says what the broker can do. It is constant.
 func (b *Broker) Capabilities() Capabilities { return b.caps }
 
+// Patience is how long a failing call may be repeated; 0 for a few attempts.
+func (b *Broker) Patience() time.Duration { return b.wait }
+
 // Close ends calls in progress, back-off included, with Closed errors and
 // closes the driver. Further calls return what the first one returned.
 func (b *Broker) Close() error {

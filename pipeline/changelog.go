@@ -2,33 +2,44 @@ package pipeline
 
 import (
 	"bytes"
-	"context"
 	"encoding/binary"
-	"fmt"
 	"hash/fnv"
+	"math"
 
-	"github.com/freshet-io/freshet/broker"
 	"github.com/freshet-io/freshet/errkind"
+	"github.com/freshet-io/freshet/event"
 )
 
 // A task's keyed state is carried by an internal topic with the source's
-// partitions. Each commit appends one record: the change that the batch made,
-// and a slice of the full state of some keys. When the slices have gone once
-// through all keys, a cycle is complete: the records before its beginning are
+// partitions. Each commit appends one record for each frame: the change that the
+// frame made, and a slice of the full state of some keys. When the slices have gone
+// once through all keys, a cycle is complete: the records before its beginning are
 // not needed any more and are trimmed. So a restart reads at most about twice
 // the state, and no commit ever carries the whole of it.
 //
-// The record, version 2: version byte, flags byte, the position behind the
-// batch's last event (uvarint), the state of the intake (bytes), the fingerprint
+// The record, version 3: version byte, flags byte, its number (uvarint: 0 for the
+// first of the partition, then each its predecessor's + 1), the position behind the
+// frame's last event (uvarint), the state of the intake (bytes), the fingerprint
 // of the definitions (8 bytes), with flagDefined the definition of each step
 // (bytes, behind their number as uvarint), the number of steps (uvarint), then
 // for each step its change (bytes), its slice (bytes) and states of single keys
-// (bytes: each behind its length). Bytes are a length (uvarint) and so many bytes.
+// (bytes: each behind its length), then, on brokers without transactions, the
+// number of the records that the frame sends to the next stage (uvarint) and each
+// of them: partition (uvarint) and value (bytes). Bytes are a length (uvarint) and
+// so many bytes.
+//
+// A record too large for the broker lies in several: each but the last has
+// flagMore, and each but the first is the version byte, flagPart, perhaps
+// flagMore, and a piece.
 const (
-	changeVersion  = 2
+	changeVersion  = 3
 	flagCycleBegin = 1 << 0
 	flagCycleEnd   = 1 << 1
 	flagDefined    = 1 << 2
+	flagMore       = 1 << 3
+	flagPart       = 1 << 4
+	// flagCommit: the first record of a commit.
+	flagCommit = 1 << 5
 )
 
 // cycleBytes is how much changelog has to be written before a new cycle begins.
@@ -47,13 +58,14 @@ type changelog struct {
 	mayLose bool
 
 	cycle      int64 // bytes of changelog before a new cycle begins
-	next       int64 // position of the next record
+	next       int64 // number of the next record
 	at         int64 // the source position of the record applied last
-	cycleAt    int64 // where the running cycle began; -1 without
+	cycleAt    int64 // number of the record in which the running cycle began; -1 without
 	sinceCycle int64 // bytes written since the last cycle began
 	group      int   // the step whose keys the cycle is at
 	inMemory   bool  // that step's keys in memory are through
 	defined    bool  // the definitions stand on the topic
+	whole      bool  // the records applied are the first one on, or from the begin of a cycle to its end
 	slices     [][]byte
 	inputs     []byte
 }
@@ -99,7 +111,7 @@ func (c *changelog) record(f *frame, next int64) error {
 	}
 	if c.cycleAt >= 0 && done {
 		flags |= flagCycleEnd
-		f.trim = c.cycleAt
+		f.trim = uint64(c.cycleAt)
 		c.cycleAt = -1
 	}
 	if flags&flagCycleBegin != 0 || !c.defined {
@@ -108,6 +120,7 @@ func (c *changelog) record(f *frame, next int64) error {
 	}
 	b := f.change[:0]
 	b = append(b, changeVersion, flags)
+	b = binary.AppendUvarint(b, uint64(c.next))
 	b = binary.AppendUvarint(b, uint64(next))
 	c.inputs = c.intake.appendState(c.inputs[:0])
 	b = appendBytes(b, c.inputs)
@@ -128,9 +141,9 @@ func (c *changelog) record(f *frame, next int64) error {
 		}
 		b = appendBytes(b, pages)
 	}
-	f.change, f.changeAt = b, c.next
 	c.sinceCycle += int64(len(b))
 	c.next++
+	f.change, f.number = b, uint64(c.next)
 	return nil
 }
 
@@ -183,65 +196,19 @@ func (c *changelog) slice(budget int) (done bool, err error) {
 	return c.group == len(c.groups), nil
 }
 
-// restore reads the state topic from begin to end and leaves the state as it was
-// at the source position start. With based, something was restored before; with
-// a checkpoint, what is read is appended to it.
-func (c *changelog) restore(ctx context.Context, b *broker.Broker, start, begin, end int64, based bool, to *checkpoint) (records int64, err error) {
-	c.next = end
-	if begin < end {
-		r, err := b.Read(ctx, c.topic, c.partition, begin)
-		if err != nil {
-			return 0, fmt.Errorf("read the state of partition %d: %w", c.partition, err)
-		}
-		defer r.Close()
-		for next := begin; next < end; {
-			batch, err := r.Fetch(ctx, 256)
-			if err != nil {
-				return records, fmt.Errorf("read the state of partition %d: %w", c.partition, err)
-			}
-			for i := range batch.Records {
-				rec := &batch.Records[i]
-				err := c.applyBytes(rec.Value, !based && rec.Position == begin && begin > 0)
-				if err == nil && to != nil {
-					err = to.append(ctx, &frame{change: rec.Value, changeAt: rec.Position})
-				}
-				if err != nil {
-					batch.Release()
-					return records, fmt.Errorf("state topic %s, partition %d, position %d: %w", c.topic, c.partition, rec.Position, err)
-				}
-				records++
-			}
-			next = batch.Next()
-			batch.Release()
-		}
-	}
-	if !based && records == 0 {
-		return 0, nil
-	}
-	if err := c.reading.finish(c); err != nil {
-		return records, err
-	}
-	if err := c.intake.restore(c.inputs); err != nil {
-		return records, err
-	}
-	if c.at != start {
-		return records, errkind.Errorf(errkind.Conflict,
-			"the state of partition %d belongs to position %d of the source, but the group stands at %d: move the group back, or delete the topic %s to begin with empty windows",
-			c.partition, c.at, start, c.topic)
-	}
-	return records, nil
-}
-
-// applyBytes replays one record.
-func (c *changelog) applyBytes(b []byte, first bool) error {
+// applyBytes replays one record and returns its number, and what it sends to the
+// next stage. Without records before it, only one that begins the log or a cycle
+// is of use; others are passed over.
+func (c *changelog) applyBytes(b []byte) (number int64, sent []moved, err error) {
 	if len(b) < 2 || b[0] != changeVersion {
-		return errkind.New(errkind.Corrupt, "not a state record of a version known here")
+		return 0, nil, errkind.New(errkind.Corrupt, "not a state record of a version known here")
 	}
 	flags := b[1]
-	if first && flags&flagCycleBegin == 0 {
-		return errkind.New(errkind.Corrupt, "the first record kept does not begin a cycle: older ones are missing, or in a checkpoint that this pipeline does not name")
-	}
 	d := cursor{b: b[2:]}
+	number = int64(d.uvarint())
+	if !d.bad && !c.reading.began && number > 0 && flags&flagCycleBegin == 0 {
+		return number, nil, nil
+	}
 	next := d.uvarint()
 	inputs := d.bytes()
 	print := d.fixed64()
@@ -256,27 +223,111 @@ func (c *changelog) applyBytes(b []byte, first bool) error {
 	}
 	groups := d.uvarint()
 	if d.bad {
-		return errkind.New(errkind.Corrupt, "the record is cut short")
+		return 0, nil, errkind.New(errkind.Corrupt, "the record is cut short")
 	}
 	if err := c.reading.turn(c, print, definitions); err != nil {
-		return err
+		return 0, nil, err
 	}
 	if groups != uint64(len(c.reading.steps)) {
-		return errkind.Errorf(errkind.Corrupt, "the record has %d steps, and its definitions %d", groups, len(c.reading.steps))
+		return 0, nil, errkind.Errorf(errkind.Corrupt, "the record has %d steps, and its definitions %d", groups, len(c.reading.steps))
 	}
 	for _, g := range c.reading.steps[:groups] {
 		change, slice, pages := d.bytes(), d.bytes(), d.bytes()
 		if d.bad {
-			return errkind.New(errkind.Corrupt, "the record is cut short")
+			return 0, nil, errkind.New(errkind.Corrupt, "the record is cut short")
 		}
 		if err := g.apply(change, slice, pages); err != nil {
-			return err
+			return 0, nil, err
+		}
+	}
+	if len(d.b) > 0 {
+		if sent, err = readSent(&d); err != nil {
+			return 0, nil, err
 		}
 	}
 	c.at = int64(next)
 	c.inputs = append(c.inputs[:0], inputs...)
 	c.sinceCycle += int64(len(b))
-	return nil
+	c.next = number + 1
+	c.whole = c.whole || number == 0 || flags&flagCycleEnd != 0
+	return number, sent, nil
+}
+
+// appendSent writes what a frame sends to the next stage behind its record.
+func appendSent(b []byte, sent []moved) []byte {
+	b = binary.AppendUvarint(b, uint64(len(sent)))
+	for i := range sent {
+		b = binary.AppendUvarint(b, uint64(sent[i].partition))
+		b = appendBytes(b, sent[i].record[0].Value)
+	}
+	return b
+}
+
+func readSent(d *cursor) (sent []moved, err error) {
+	for range d.uvarint() {
+		p := d.uvarint()
+		v := d.bytes()
+		if d.bad || p > math.MaxInt32 {
+			break
+		}
+		sent = append(sent, moved{int(p), [1]event.Record{{Value: bytes.Clone(v)}}})
+	}
+	if d.bad || len(d.b) > 0 {
+		return nil, errkind.New(errkind.Corrupt, "the record is cut short or too long")
+	}
+	return sent, nil
+}
+
+// split cuts a record into pieces of at most limit bytes each.
+func split(to []event.Record, b []byte, limit int) []event.Record {
+	if limit <= 0 || len(b) <= limit {
+		return append(to, event.Record{Value: b})
+	}
+	b[1] |= flagMore
+	to = append(to, event.Record{Value: b[:limit:limit]})
+	for b = b[limit:]; len(b) > 0; {
+		n := min(len(b), limit-2)
+		piece := append([]byte{changeVersion, flagPart}, b[:n]...)
+		if b = b[n:]; len(b) > 0 {
+			piece[1] |= flagMore
+		}
+		to = append(to, event.Record{Value: piece})
+	}
+	return to
+}
+
+// joiner puts the pieces of records together again.
+type joiner struct {
+	b    []byte
+	open bool
+}
+
+// add returns a whole record, when it has all of one. Pieces whose beginning was
+// trimmed are passed over.
+func (j *joiner) add(v []byte) (record []byte, err error) {
+	if len(v) < 2 || v[0] != changeVersion {
+		return nil, errkind.New(errkind.Corrupt, "not a state record of a version known here")
+	}
+	part, more := v[1]&flagPart != 0, v[1]&flagMore != 0
+	switch {
+	case !part && j.open:
+		return nil, errkind.New(errkind.Corrupt, "a record goes on in the next one, and that begins another")
+	case part && !j.open:
+		return nil, nil
+	case !part && !more:
+		return v, nil
+	case part:
+		v = v[2:]
+	default:
+		j.b, j.open = j.b[:0], true
+	}
+	j.b = append(j.b, v...)
+	if more {
+		return nil, nil
+	}
+	j.open = false
+	j.b[1] &^= flagMore
+	return j.b, nil
 }
 
 // cursor reads a record and remembers that it was too short.

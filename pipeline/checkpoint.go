@@ -54,33 +54,24 @@ func (t *task) openCheckpoint(ctx context.Context) (*checkpoint, error) {
 	return &checkpoint{t: t, archive: a, failed: make(chan error, 1), stop: make(chan struct{})}, nil
 }
 
-// restore applies the checkpoint and returns the position of the state topic
-// behind it; begin and end are those of the topic.
-func (c *checkpoint) restore(ctx context.Context, log *changelog, begin, end int64) (next int64, records int64, err error) {
-	next = c.archive.Next()
-	switch {
-	case next == 0 || next < begin:
-		// Nothing there, or the topic was trimmed beyond it by a run without checkpoints.
-		if err := c.archive.Reset(begin); err != nil {
-			return 0, 0, fmt.Errorf("begin a checkpoint: %w", err)
-		}
-		return begin, 0, nil
-	case next > end:
-		return 0, 0, errkind.Errorf(errkind.Conflict,
-			"the checkpoint reaches to position %d of the state topic %s, which ends at %d: the topic is not the one that it was made of; delete the checkpoint, or give the pipeline another name",
-			next, log.topic, end)
-	}
-	next, err = c.archive.Restore(ctx, func(r state.Record) error {
+// apply makes the state that of the checkpoint, and returns how many records it held.
+func (c *checkpoint) apply(ctx context.Context, log *changelog) (records int64, err error) {
+	next, err := c.archive.Restore(ctx, func(r state.Record) error {
 		records++
-		if err := log.applyBytes(r.Value, records == 1 && r.Position > 0); err != nil {
-			return fmt.Errorf("checkpoint, position %d of the state: %w", r.Position, err)
+		_, _, err := log.applyBytes(r.Value)
+		if err == nil && !log.reading.began {
+			err = errkind.New(errkind.Corrupt, "its first record begins no cycle")
+		}
+		if err != nil {
+			return fmt.Errorf("checkpoint, record %d of the state: %w", r.Position, err)
 		}
 		return nil
 	})
 	if err != nil {
-		return 0, records, fmt.Errorf("restore the checkpoint: %w", err)
+		return records, fmt.Errorf("restore the checkpoint: %w", err)
 	}
-	return next, records, nil
+	log.next = next
+	return records, nil
 }
 
 // start begins to flush at intervals.
@@ -120,11 +111,11 @@ func (c *checkpoint) flush(ctx context.Context) error {
 	}
 	c.note(began)
 	s := c.archive.Stats()
-	if s.Next > c.trimmed {
-		if err := c.t.p.broker.Trim(ctx, c.t.changelog.topic, c.t.claim.Partition(), s.Next); err != nil {
+	if before := c.t.places.of(uint64(s.Next)); before > c.trimmed {
+		if err := c.t.p.broker.Trim(ctx, c.t.changelog.topic, c.t.claim.Partition(), before); err != nil {
 			return fmt.Errorf("trim the state topic: %w", err)
 		}
-		c.trimmed = s.Next
+		c.trimmed = before
 	}
 	return nil
 }
@@ -135,13 +126,13 @@ func (c *checkpoint) note(upTo time.Time) {
 }
 
 // append takes in a record that was committed.
-func (c *checkpoint) append(ctx context.Context, f *frame) error {
+func (c *checkpoint) append(ctx context.Context, record []byte, number int64) error {
 	select {
 	case err := <-c.failed:
 		return err
 	default:
 	}
-	err := c.archive.Append(ctx, state.Record{Position: f.changeAt, CycleBegin: f.change[1]&flagCycleBegin != 0, CycleEnd: f.change[1]&flagCycleEnd != 0, Value: f.change})
+	err := c.archive.Append(ctx, state.Record{Position: number, CycleBegin: record[1]&flagCycleBegin != 0, CycleEnd: record[1]&flagCycleEnd != 0, Value: record})
 	if err != nil {
 		return fmt.Errorf("write the checkpoint: %w", err)
 	}
@@ -156,45 +147,18 @@ func (c *checkpoint) close(ok bool) error {
 	}
 	var err error
 	if ok {
-		err = c.flush(context.Background())
+		ctx, cancel := context.WithTimeout(context.Background(), checkpointTimeout)
+		defer cancel()
+		// Nothing is being committed any more, so everything can be trimmed, unless
+		// another has taken the partition over.
+		end, derr := c.t.endOfState(ctx)
+		if derr == nil && c.t.claim.Commit(ctx, c.t.position) == nil {
+			c.t.places.add(place{uint64(c.archive.Next()), end})
+		}
+		err = c.flush(ctx)
 	}
 	if cerr := c.archive.Close(); cerr != nil && err == nil {
 		err = cerr
 	}
 	return err
-}
-
-// restore makes the task's state what it was behind the claim's position: from
-// the checkpoint, where there is one, and then from the state topic.
-func (t *task) restore(ctx context.Context) (err error) {
-	began := time.Now()
-	topic, err := t.p.broker.Describe(ctx, t.changelog.topic, "")
-	if err != nil {
-		return fmt.Errorf("describe the state topic: %w", err)
-	}
-	part := topic.Partitions[t.claim.Partition()]
-	if t.checkpoint, err = t.openCheckpoint(ctx); err != nil {
-		return &restoreError{err}
-	}
-	from, records := part.Start, int64(0)
-	if t.checkpoint != nil {
-		if from, records, err = t.checkpoint.restore(ctx, t.changelog, part.Start, part.End); err != nil {
-			return &restoreError{err}
-		}
-	}
-	n, err := t.changelog.restore(ctx, t.p.broker, t.claim.Start(), from, part.End, records > 0, t.checkpoint)
-	if err != nil {
-		return &restoreError{err}
-	}
-	if records += n; records > 0 {
-		t.log.Info("state restored", "records", records, "position", t.claim.Start(), "took", time.Since(began).Round(time.Millisecond))
-	} else if part.End > 0 {
-		return &restoreError{errkind.Errorf(errkind.Conflict,
-			"the state topic %s held %d records of partition %d, and neither they nor a checkpoint of them are there: name the checkpoints that the pipeline had (state.checkpoints), or delete the topic to begin with empty windows",
-			t.changelog.topic, part.End, t.claim.Partition())}
-	} else if t.claim.Start() > 0 {
-		t.log.Warn("no state found for the events already processed; windows begin empty", "position", t.claim.Start())
-	}
-	t.countState()
-	return nil
 }

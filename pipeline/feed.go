@@ -3,6 +3,8 @@ package pipeline
 import (
 	"context"
 	"fmt"
+	"sync/atomic"
+	"time"
 
 	"github.com/freshet-io/freshet/broker"
 )
@@ -12,10 +14,39 @@ type feed struct {
 	want  chan struct{}
 	out   bool // one is asked for
 	fetch func(ctx context.Context) (*broker.Batch, error)
-	lane  *lane // of labels
+	input broker.Positioner
+	at    atomic.Int64 // how far it was read when it last had nothing
+	lane  *lane        // of labels
 	done  chan struct{}
 	close func()
 }
+
+// feedPatience is how long a fetch waits for records before the feed looks whether
+// it has come further without any.
+const feedPatience = 50 * time.Millisecond
+
+// next is one batch. Where positions have gaps it notes meanwhile how far the
+// input was read: every batch before that has been taken in, for the feed is
+// asked for one only then.
+func (f *feed) next(ctx context.Context, gapless bool) (*broker.Batch, error) {
+	for {
+		if gapless {
+			return f.fetch(ctx)
+		}
+		wait, cancel := context.WithTimeout(ctx, feedPatience)
+		b, err := f.fetch(wait)
+		waited := err != nil && wait.Err() != nil && ctx.Err() == nil
+		cancel()
+		if !waited {
+			return b, err
+		}
+		f.at.Store(f.input.Position())
+	}
+}
+
+// passed reports whether nothing before end is left to be read and taken in,
+// though the last record taken in may lie further ahead.
+func (f *feed) passed(end int64) bool { return f.at.Load() >= end }
 
 type arrival struct {
 	from  *feed
@@ -31,7 +62,7 @@ func (m *mergeIntake) start(ctx context.Context) error {
 	if m.t.stage.index > 0 {
 		size = moveFetch
 	}
-	m.feeds = append(m.feeds, &feed{fetch: func(ctx context.Context) (*broker.Batch, error) { return m.t.claim.Fetch(ctx, size) }})
+	m.feeds = append(m.feeds, &feed{input: m.t.claim.(broker.Positioner), fetch: func(ctx context.Context) (*broker.Batch, error) { return m.t.claim.Fetch(ctx, size) }})
 	for _, l := range m.labels {
 		r, err := m.t.p.broker.Read(ctx, m.t.p.plan.Spec.Labels.Topic, l.index, l.scan)
 		if err != nil {
@@ -39,10 +70,12 @@ func (m *mergeIntake) start(ctx context.Context) error {
 		}
 		m.feeds = append(m.feeds, &feed{
 			lane:  l,
+			input: r.(broker.Positioner),
 			fetch: func(ctx context.Context) (*broker.Batch, error) { return r.Fetch(ctx, m.t.p.frameEvents) },
 			close: func() { _ = r.Close() }, // reading left nothing to lose
 		})
 	}
+	gapless := m.t.p.broker.Capabilities().Gapless
 	for _, f := range m.feeds {
 		f.want, f.done = make(chan struct{}, 1), make(chan struct{})
 		go func() {
@@ -53,7 +86,7 @@ func (m *mergeIntake) start(ctx context.Context) error {
 				case <-ctx.Done():
 					return
 				}
-				b, err := f.fetch(ctx)
+				b, err := f.next(ctx, gapless)
 				m.arrived <- arrival{f, b, err} // never blocks: there is room for one of each
 				if err != nil {
 					return

@@ -40,9 +40,10 @@ type frame struct {
 	busy     int
 	fallback []bool // rows scored by the fallback; empty where none was
 
-	change   []byte // the state's changelog record
-	changeAt int64  // its position
-	trim     int64  // after the commit, state records before this are not needed; 0 for none
+	change []byte // the state's changelog record
+	stated int    // bytes of change in front of what is sent to the next stage
+	number uint64 // that of the record, from 1 on; 0 without state
+	trim   uint64 // after the commit, state records before this one are not needed; 0 for none
 
 	arena       []byte
 	text        []byte           // of merged rows
@@ -51,7 +52,7 @@ type frame struct {
 	out         [][]event.Record // by output topic
 	moved       []moved          // to the next stage
 	dead        []event.Record
-	state       [1]event.Record
+	state       []event.Record // change, in as many records as the broker's limit asks for
 }
 
 // origin is where the event of a merged row lies on the source topic.

@@ -21,6 +21,8 @@ type intake interface {
 	appendState(b []byte) []byte
 	// restore takes what appendState appended; before the first next.
 	restore(b []byte) error
+	// begin says where the claim goes on; after restore, before the first next.
+	begin(position int64)
 	// close releases what is held and waits for what runs.
 	close()
 }
@@ -56,6 +58,8 @@ func (d *direct) restore(b []byte) error {
 	}
 	return nil
 }
+
+func (d *direct) begin(int64) {}
 
 func (d *direct) close() {}
 

@@ -39,6 +39,9 @@ type lane struct {
 	fromRow int32
 	// parked: rows from this position on were left on the topic; -1 for none.
 	parked int64
+	// number is that of the last record taken in: a task that starts again may
+	// have published some twice.
+	number uint64
 	// told: the faulty labels before this position have their dead letters.
 	told int64
 }
@@ -62,7 +65,9 @@ type block struct {
 	origins []origin      // of events
 	order   *event.Column // of the rows; nil without
 	at      int64         // the position of the record that held all of them; -1 where each has its own
-	taken   time.Time     // when it was taken in
+	number  uint64        // of that record; before is the number of the lane's record before
+	before  uint64
+	taken   time.Time // when it was taken in
 	left    int
 	done    func() // gives back what the rows alias
 }

@@ -40,7 +40,7 @@ type mergeIntake struct {
 	scan   int64    // the claim's position behind the records taken in
 	end    int64    // the end of the partition when it was read last
 	next0  int64    // the position given to the frame filled last
-	done   *tracker // of the first stage
+	done   *tracker // of the first stage; from begin on
 	last   time.Time
 	newest int64 // time of any row given out
 	// lateness is how much earlier one may be that is yet to come.
@@ -52,7 +52,7 @@ type mergeIntake struct {
 
 func (t *task) newMergeIntake() (*mergeIntake, error) {
 	plan, st := t.p.plan, t.stage
-	m := &mergeIntake{t: t, orderInput: -1, newest: math.MinInt64, scan: t.claim.Start(), next0: t.claim.Start()}
+	m := &mergeIntake{t: t, orderInput: -1, newest: math.MinInt64}
 	for _, c := range st.inputs {
 		m.inputs = append(m.inputs, plan.columns[c])
 	}
@@ -66,7 +66,6 @@ func (t *task) newMergeIntake() (*mergeIntake, error) {
 		if m.source, err = t.newSourceDecoder(); err != nil {
 			return nil, err
 		}
-		m.done = newTracker(t.claim.Start())
 	}
 	for i := range lanes {
 		m.events = append(m.events, newLane(false, i))
@@ -189,8 +188,8 @@ func (m *mergeIntake) lookForSilence(ctx context.Context) (learnt bool, err erro
 		if err != nil {
 			return false, fmt.Errorf("look whether labels are left: %w", err)
 		}
-		for _, l := range m.labels {
-			if p := t.Partitions[l.index]; max(l.scan, p.Start) >= p.End {
+		for i, l := range m.labels {
+			if p := t.Partitions[l.index]; max(l.scan, p.Start) >= p.End || m.feeds[1+i].passed(p.End) {
 				l.idle, learnt = now, true
 			}
 		}
@@ -206,7 +205,7 @@ func (m *mergeIntake) lookForSilence(ctx context.Context) (learnt bool, err erro
 	if err != nil {
 		return learnt, fmt.Errorf("look whether events are left: %w", err)
 	}
-	if p := own.Partitions[m.t.claim.Partition()]; max(m.scan, p.Start) < p.End {
+	if p := own.Partitions[m.t.claim.Partition()]; max(m.scan, p.Start) < p.End && !m.feeds[0].passed(p.End) {
 		return learnt, nil
 	}
 	for _, l := range m.events {

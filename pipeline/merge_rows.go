@@ -36,10 +36,15 @@ func (m *mergeIntake) lend(b *block, release func()) {
 // takeEvents takes in records of the source.
 func (m *mergeIntake) takeEvents(batch *broker.Batch) error {
 	recs := batch.Records
-	if first := recs[0].Position; first > m.scan {
-		m.done.gap(m.scan, first)
+	again := false
+	for i := range recs {
+		upTo := batch.Next()
+		if i+1 < len(recs) {
+			upTo = recs[i+1].Position
+		}
+		again = m.done.read(recs[i].Position, upTo) || again
 	}
-	if recs[0].Position < m.done.end { // read before, by a task that has ended
+	if again { // read before, by a task that has ended
 		recs = slices.DeleteFunc(slices.Clone(recs), func(r event.Record) bool { return m.done.has(r.Position) })
 	}
 	b, l := m.block(), m.events[0]
@@ -137,6 +142,14 @@ func (m *mergeIntake) takeMoved(batch *broker.Batch) error {
 }
 
 func (m *mergeIntake) addMoved(l *lane, b *block, watermark int64, release func()) error {
+	if b.number > 0 && b.number <= l.number { // published again
+		m.t.p.counters.repeats.Add(1)
+		m.free = append(m.free, b)
+		release()
+		return nil
+	}
+	b.before = l.number
+	l.number = max(l.number, b.number)
 	if b.at == l.from && int(l.fromRow) > b.rows.N {
 		return errkind.Errorf(errkind.Corrupt, "topic %s, partition %d, position %d: the state begins at row %d, and the record has %d",
 			m.t.stage.topic, m.t.claim.Partition(), b.at, l.fromRow, b.rows.N)
@@ -165,17 +178,14 @@ func (m *mergeIntake) unpark(ctx context.Context, l *lane) error {
 		return fmt.Errorf("read again what was left: %w", err)
 	}
 	defer r.Close()
-	for l.parked < m.scan {
-		batch, err := r.Fetch(ctx, moveFetch)
-		if err != nil {
-			return fmt.Errorf("read again what was left: %w", err)
-		}
+	err = m.t.p.readTo(ctx, r, l.parked, m.scan, func(batch *broker.Batch) (more bool, err error) {
 		users := 1
 		release := func() {
 			if users--; users == 0 {
 				batch.Release()
 			}
 		}
+		defer release()
 		for i := range batch.Records {
 			rec := &batch.Records[i]
 			if rec.Position >= m.scan || l.rows() >= m.t.p.laneRows {
@@ -190,16 +200,17 @@ func (m *mergeIntake) unpark(ctx context.Context, l *lane) error {
 			}
 			users++
 			if err := m.addMoved(l, b, watermark, release); err != nil {
-				release()
-				return err
+				return false, err
 			}
 		}
-		release()
-		if l.rows() >= m.t.p.laneRows {
-			return nil
-		}
+		return l.rows() < m.t.p.laneRows, nil
+	})
+	if err != nil {
+		return fmt.Errorf("read again what was left: %w", err)
 	}
-	l.parked = -1
+	if l.rows() < m.t.p.laneRows {
+		l.parked = -1
+	}
 	return nil
 }
 

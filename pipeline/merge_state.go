@@ -30,8 +30,8 @@ func (l *lane) place(scan int64) lanePlace {
 
 // The state of a merge, behind the source's: the newest time given out; of the
 // first stage the position up to which events were taken in, and which of them
-// are done (see tracker); of a later one the place, row and watermark of each
-// lane; then the place and watermark of each lane of labels, and the position
+// are done (see tracker); of a later one the place, row, number of the record
+// before and watermark of each lane; then the place and watermark of each lane of labels, and the position
 // up to which its faulty labels have their dead letters.
 func (m *mergeIntake) appendState(b []byte) []byte {
 	b = appendZigzag(b, m.newest)
@@ -57,6 +57,11 @@ func (l *lane) appendPlace(b []byte, scan int64) []byte {
 	p := l.place(scan)
 	b = binary.AppendUvarint(b, uint64(p.position))
 	b = binary.AppendUvarint(b, uint64(p.row))
+	number := l.number
+	if !l.empty() && l.head().b.at >= 0 {
+		number = l.head().b.before
+	}
+	b = binary.AppendUvarint(b, number)
 	w := l.watermark
 	if !l.empty() {
 		w = min(w, l.head().time()) // what is left will bring the rest again
@@ -65,7 +70,7 @@ func (l *lane) appendPlace(b []byte, scan int64) []byte {
 }
 
 func (l *lane) restore(c *cursor) {
-	l.from, l.fromRow, l.watermark = int64(c.uvarint()), int32(c.uvarint()), c.zigzag()
+	l.from, l.fromRow, l.number, l.watermark = int64(c.uvarint()), int32(c.uvarint()), c.uvarint(), c.zigzag()
 	l.scan = l.from
 }
 
@@ -95,4 +100,11 @@ func (m *mergeIntake) restore(b []byte) error {
 		return errkind.New(errkind.Corrupt, "the state of the inputs is cut short or too long")
 	}
 	return nil
+}
+
+func (m *mergeIntake) begin(position int64) {
+	m.scan, m.next0 = position, position
+	if m.source != nil && m.done == nil {
+		m.done = newTracker(position)
+	}
 }

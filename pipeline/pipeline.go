@@ -45,6 +45,8 @@ type Pipeline struct {
 	topics []string
 	// partitions is the number of the source's partitions, set when Run begins.
 	partitions int
+	// partitionKeys select the partitions of internal topics.
+	partitionKeys [][]byte
 	// labelPartitions is the number of the labels' partitions.
 	labelPartitions int
 	ready           atomic.Bool
@@ -68,12 +70,11 @@ type Pipeline struct {
 }
 
 // New prepares a pipeline. It takes the plan over: Run, or Close where Run is
-// never called, releases the model. A broker without transactions or topic
-// administration is Unsupported.
+// never called, releases the model. A broker without topic administration
+// is Unsupported.
 func New(plan *Plan, d Deps) (*Pipeline, error) {
-	caps := d.Broker.Capabilities()
-	if !caps.Transactions || !caps.Admin {
-		return nil, errkind.New(errkind.Unsupported, "pipelines need a broker with transactions: use the journal")
+	if !d.Broker.Capabilities().Admin {
+		return nil, errkind.New(errkind.Unsupported, "pipelines need a broker on which they can make topics")
 	}
 	p := &Pipeline{plan: plan, broker: d.Broker, log: d.Logger, topics: plan.Spec.topics(), began: time.Now(), frameEvents: fetchMax, cycle: cycleBytes, laneRows: laneRows, ahead: ahead{aheadRecords, aheadCheck, aheadPatience}, openLookup: d.OpenLookup, openObjects: d.OpenObjects, openStore: d.OpenStore}
 	if plan.series != nil {
@@ -272,8 +273,14 @@ func (p *Pipeline) ensureTopics(ctx context.Context) error {
 		return err
 	}
 	p.partitions = len(src.Partitions)
+	for i := range p.partitions {
+		p.partitionKeys = append(p.partitionKeys, partitionKey(i, p.partitions))
+	}
 	for _, t := range p.topics {
 		c := broker.TopicConfig{Name: t, Partitions: defaultParts}
+		if !p.transactions() {
+			c.DedupWindow = DedupWindow // a task that starts again may publish results twice
+		}
 		for _, o := range spec.Outputs {
 			if o.Topic == t {
 				c.Partitions, c.Retention = o.Partitions, o.Retention
@@ -376,7 +383,7 @@ func (p *Pipeline) awaitIdle(ctx context.Context) error {
 				return fmt.Errorf("look whether the source is idle: %w", err)
 			}
 			for _, part := range t.Partitions {
-				idle = idle && max(part.Committed, part.Start) >= part.End
+				idle = idle && part.Waiting == 0
 			}
 		}
 		if idle {

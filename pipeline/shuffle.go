@@ -21,6 +21,7 @@ type shuffle struct {
 	limit int // the broker's greatest record; 0 without
 	rows  [][]int32
 	keys  []string
+	parts uint64 // records of the frame in hand
 	// before is the watermark of the frame before.
 	before int64
 }
@@ -48,17 +49,29 @@ func (s *shuffle) write(f *frame) {
 		p := broker.PartitionFor(keyBytes(s.keys[row]), len(s.rows))
 		s.rows[p] = append(s.rows[p], int32(row))
 	}
-	f.moved = f.moved[:0]
+	f.moved, s.parts = f.moved[:0], 0
 	for p, rows := range s.rows {
 		s.move(f, p, rows)
 	}
 	s.before = f.watermark
 }
 
+// number is that of the next record: it rises with each, and a record that is
+// published again has the same. 0 where the task keeps no state that counts.
+func (s *shuffle) number(f *frame) uint64 {
+	if f.number == 0 {
+		return 0
+	}
+	return f.number<<moveBits | s.parts
+}
+
+// moveBits are enough for the records of a frame: a part for each row and partition.
+const moveBits = 24
+
 // move writes rows for a partition, in two records where they are too many for one.
 func (s *shuffle) move(f *frame, partition int, rows []int32) {
 	from := len(f.arena)
-	f.arena = appendMove(f.arena, f, rows, s.task, s.keys, s.to.inputs)
+	f.arena = appendMove(f.arena, f, rows, s.task, s.number(f), s.keys, s.to.inputs)
 	if size := len(f.arena) - from; s.limit > 0 && size > s.limit {
 		f.arena = f.arena[:from]
 		if half := len(rows) / 2; half > 0 {
@@ -75,6 +88,7 @@ func (s *shuffle) move(f *frame, partition int, rows []int32) {
 		s.move(f, partition, nil)
 		return
 	}
+	s.parts++
 	f.moved = append(f.moved, moved{partition, [1]event.Record{{Value: f.arena[from:len(f.arena):len(f.arena)]}}})
 }
 
@@ -115,7 +129,7 @@ func (p *Pipeline) silent(ctx context.Context, stage int) ([]bool, error) {
 		}
 		next := true
 		for i, part := range t.Partitions {
-			silent[i] = all && max(part.Committed, part.Start) >= part.End
+			silent[i] = all && part.Waiting == 0
 			next = next && silent[i]
 		}
 		all = next
@@ -155,7 +169,7 @@ func (t *task) awaitRoom(ctx context.Context) error {
 		}
 		room := true
 		for _, part := range topic.Partitions {
-			room = room && part.End-max(part.Committed, part.Start) < t.p.ahead.records
+			room = room && part.Waiting < t.p.ahead.records
 		}
 		if room {
 			return nil

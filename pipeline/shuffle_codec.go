@@ -9,9 +9,10 @@ import (
 )
 
 // A record of a shuffle topic holds the rows of one frame of one task that go to
-// one partition; without rows it only brings the watermark. Version 1:
+// one partition; without rows it only brings the watermark. Version 2:
 //
-//	version byte; partition of the task before (uvarint); watermark (zigzag);
+//	version byte; partition of the task before (uvarint); its number among that
+//	task's records (uvarint, 0 without one); watermark (zigzag);
 //	rows (uvarint); then side by side: keys, event ids, source keys (texts),
 //	event times, arrivals (each the difference to the one before, zigzag),
 //	origins (partition uvarint, position zigzag difference), a byte that says
@@ -19,7 +20,7 @@ import (
 //
 // A text is its length (uvarint) and its bytes. A column is a form byte and its
 // values; bit 7 of the form says that a bitmap of nulls comes first.
-const moveVersion = 1
+const moveVersion = 2
 
 const (
 	formRaw   = 0 // float64s, little endian
@@ -57,9 +58,10 @@ func appendText(b []byte, s string) []byte {
 }
 
 // appendMove writes the given rows of a frame as one record.
-func appendMove(b []byte, f *frame, rows []int32, task int, keys []string, inputs []int) []byte {
+func appendMove(b []byte, f *frame, rows []int32, task int, number uint64, keys []string, inputs []int) []byte {
 	b = append(b, moveVersion)
 	b = binary.AppendUvarint(b, uint64(task))
+	b = binary.AppendUvarint(b, number)
 	b = appendZigzag(b, f.watermark)
 	b = binary.AppendUvarint(b, uint64(len(rows)))
 	if len(rows) == 0 {
@@ -210,6 +212,7 @@ func readMove(rec *event.Record, b *block, inputs []columnDef) (task int, waterm
 		return 0, 0, false
 	}
 	from := c.uvarint()
+	b.number = c.uvarint()
 	watermark = c.zigzag()
 	count := c.uvarint()
 	if c.bad || from > math.MaxInt32 || count > uint64(len(c.b)) {

@@ -102,7 +102,7 @@ func TestRowsComeOutOfAShuffleBitForBit(t *testing.T) {
 			inputs[i] = i
 		}
 		from := r.IntN(9)
-		rec := event.Record{Value: appendMove(nil, f, rows, from, keys, inputs), Position: 17}
+		rec := event.Record{Value: appendMove(nil, f, rows, from, 9, keys, inputs), Position: 17}
 		task, watermark, ok := readMove(&rec, b, defs)
 		if !ok || task != from || watermark != f.watermark || b.rows.N != len(rows) || b.at != 17 || b.left != len(rows) {
 			t.Fatalf("seed %d: task %d, watermark %d, %v, %d rows", seed, task, watermark, ok, b.rows.N)
@@ -140,7 +140,7 @@ func FuzzReadMove(f *testing.F) {
 			inputs[i] = i
 			shape = append(shape, byte(defs[i].kind))
 		}
-		f.Add(appendMove(nil, fr, rows, int(seed), keys, inputs), shape)
+		f.Add(appendMove(nil, fr, rows, int(seed), uint64(seed), keys, inputs), shape)
 	}
 	huge := binary.AppendUvarint([]byte{moveVersion}, math.MaxUint64) // a task that is none
 	f.Add(append(huge, 0, 0), []byte{})
@@ -189,6 +189,9 @@ func FuzzRestoreInputs(f *testing.F) {
 			l.from, l.fromRow, l.watermark = int64(50+j), int32(j), int64(-j)
 		}
 		if m.done != nil {
+			for p := range int64(5) {
+				m.done.read(p, p+1)
+			}
 			m.done.add(3)
 			m.done.add(0)
 		}
@@ -249,14 +252,14 @@ func FuzzChangelogRecord(f *testing.F) {
 		f.Add(fr.change)
 	}
 	// The pipeline's own fingerprint with other definitions than it has.
-	other := append(binary.BigEndian.AppendUint64([]byte{changeVersion, flagDefined, 0, 0}, c.fingerprint), 3, 0, 0, 0, 0)
+	other := append(binary.BigEndian.AppendUint64([]byte{changeVersion, flagDefined, 0, 0, 0}, c.fingerprint), 3, 0, 0, 0, 0)
 	f.Add(other)
 	state, _ := w.windows.(pagedState).AppendKey(nil, "a")
 	f.Add(appendBytes(nil, state))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		c, _ := fuzzedChangelog(t)
 		for range 2 {
-			if c.applyBytes(data, false) != nil {
+			if _, _, err := c.applyBytes(data); err != nil {
 				break
 			}
 		}

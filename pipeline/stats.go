@@ -20,6 +20,7 @@ type counters struct {
 	late          atomic.Uint64 // events later than allowed
 	filled        atomic.Uint64 // rows of series that no reading stands behind
 	lateReadings  atomic.Uint64 // readings older than their key's newest
+	repeats       atomic.Uint64 // records between stages that came twice
 	exprFaults    atomic.Uint64
 	lookupMisses  atomic.Uint64
 	freshness     histogram.Histogram
@@ -104,6 +105,9 @@ type Stats struct {
 	// LatePolicy says what.
 	Late       uint64
 	LatePolicy LatePolicy
+	// Repeats counts records between stages that a task published again after it had
+	// started again, and that were dropped.
+	Repeats uint64
 	// Filled counts the rows of a series that no reading stands behind.
 	Filled uint64
 	// LateReadings counts the readings that gave out no rows of their series because
@@ -163,7 +167,7 @@ func (p *Pipeline) Stats() Stats {
 		Consumed: c.consumed.Load(), Predictions: c.predictions.Load(),
 		Failures: c.failures.Load(), Fallbacks: c.fallbacks.Load(),
 		ExpressionFaults: c.exprFaults.Load(), LookupMisses: c.lookupMisses.Load(),
-		Late: c.late.Load(), LatePolicy: p.plan.Spec.Source.Late, Filled: c.filled.Load(), LateReadings: c.lateReadings.Load(),
+		Late: c.late.Load(), LatePolicy: p.plan.Spec.Source.Late, Filled: c.filled.Load(), LateReadings: c.lateReadings.Load(), Repeats: c.repeats.Load(),
 		Freshness: c.freshness.Snapshot(), SinceArrival: c.sinceArrival.Snapshot(),
 		FeatureLookup: c.lookupSeconds.Snapshot(), BatchRows: c.batchRows.Snapshot(),
 		Routes: map[string]uint64{}, Flushes: map[string]uint64{},

@@ -55,9 +55,13 @@ type task struct {
 	full  chan *frame // from the front to the back
 	ready chan *frame // from the back to the committer
 
-	tx      broker.Tx
-	frames  []*frame // of tx
-	trimmed int64    // records of the stage's topic before this were given free
+	frames    []*frame // of the commit in hand
+	tx        broker.Tx
+	stepwise  stepwise // commits of brokers without transactions
+	position  int64    // committed last
+	stateEnd  int64    // end of the state topic as this task left it; without transactions
+	places    places
+	untrimmed int // commits since the stage's topic was trimmed
 }
 
 func (p *Pipeline) newTask(st *stagePlan, claim broker.Claim) (*task, error) {
@@ -133,8 +137,12 @@ func (t *task) openIntake() error {
 
 // keepsState reports whether a stage has something to remember between frames.
 func (p *Pipeline) keepsState(st *stagePlan) bool {
-	return st.index > 0 || p.plan.byKey(st) || p.plan.order >= 0 || p.plan.Spec.Source.Late != LateScore
+	return st.index > 0 || p.plan.byKey(st) || p.plan.order >= 0 || p.plan.Spec.Source.Late != LateScore ||
+		st.index+1 < len(p.plan.stages) && !p.transactions()
 }
+
+// transactions reports whether the broker commits results, state and position at once.
+func (p *Pipeline) transactions() bool { return p.broker.Capabilities().Transactions }
 
 func (t *task) steps(plans []planStep) (steps []frameStep, err error) {
 	for _, s := range plans {
@@ -188,6 +196,8 @@ func (t *task) run(ctx context.Context) (err error) {
 		if t.checkpoint != nil {
 			t.checkpoint.start(ctx, t.p.plan.Spec.State.Every)
 		}
+	} else {
+		t.intake.begin(t.claim.Start())
 	}
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
@@ -349,7 +359,11 @@ func (t *task) finish(ctx context.Context, f *frame) error {
 		}
 	}
 	if t.changelog != nil {
-		f.state[0] = event.Record{Value: f.change}
+		f.stated = len(f.change)
+		if t.shuffle != nil && !t.p.transactions() {
+			f.change = appendSent(f.change, f.moved)
+		}
+		f.state = split(f.state[:0], f.change, t.p.broker.Capabilities().MaxRecordBytes)
 	}
 	return nil
 }
@@ -384,67 +398,6 @@ func (t *task) runCommitter(stopFront func()) (err error) {
 	}
 	return err
 }
-
-// commit makes one transaction of t.frames.
-func (t *task) commit() error {
-	t.tx.Publish, t.tx.Positions = t.tx.Publish[:0], t.tx.Positions[:0]
-	for _, f := range t.frames {
-		t.publications(f)
-	}
-	next := t.frames[len(t.frames)-1].next
-	t.tx.Positions = append(t.tx.Positions, broker.ClaimPosition{Claim: t.claim, Next: next})
-	// The commit is finished even while the process is asked to stop, so it
-	// runs under its own deadline.
-	ctx, cancel := context.WithTimeout(context.Background(), commitTimeout)
-	defer cancel()
-	if err := t.p.broker.Commit(ctx, &t.tx); err != nil {
-		return fmt.Errorf("commit up to position %d: %w", next, err)
-	}
-	now := time.Now().UnixNano()
-	for _, f := range t.frames {
-		t.count(f, now)
-		if t.checkpoint != nil {
-			if err := t.checkpoint.append(ctx, f); err != nil {
-				return err
-			}
-		} else if f.trim > 0 {
-			if err := t.p.broker.Trim(ctx, t.changelog.topic, t.claim.Partition(), f.trim); err != nil {
-				t.log.Warn("trim the state topic", "error", err) // costs space only; the next cycle tries again
-			}
-		}
-	}
-	if t.stage.index > 0 && next >= t.trimmed+trimEvery {
-		if err := t.p.broker.Trim(ctx, t.stage.topic, t.claim.Partition(), next); err != nil {
-			t.log.Warn("trim the topic between stages", "error", err) // costs space only
-		}
-		t.trimmed = next
-	}
-	return nil
-}
-
-// trimEvery is after how many records the topic between two stages is given free.
-const trimEvery = 256
-
-// publications adds a frame's records to the transaction.
-func (t *task) publications(f *frame) {
-	for i, recs := range f.out {
-		if len(recs) > 0 {
-			t.tx.Publish = append(t.tx.Publish, broker.Publication{Topic: t.p.topics[i], Partition: broker.AnyPartition, Records: recs})
-		}
-	}
-	for i := range f.moved {
-		t.tx.Publish = append(t.tx.Publish, broker.Publication{Topic: t.shuffle.to.topic, Partition: f.moved[i].partition, Records: f.moved[i].record[:]})
-	}
-	if len(f.dead) > 0 {
-		t.tx.Publish = append(t.tx.Publish, broker.Publication{Topic: t.p.plan.Spec.DeadLetters(), Partition: broker.AnyPartition, Records: f.dead})
-	}
-	if t.changelog != nil {
-		t.tx.Publish = append(t.tx.Publish, broker.Publication{Topic: t.changelog.topic, Partition: t.claim.Partition(), Records: f.state[:]})
-	}
-}
-
-// commitTimeout bounds one commit, retries included.
-const commitTimeout = time.Minute
 
 // count measures a frame that was committed at now.
 func (t *task) count(f *frame, now int64) {

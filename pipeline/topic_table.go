@@ -74,27 +74,23 @@ func (t *topicTable) read(ctx, follow context.Context, p *Pipeline, spec *Table,
 		return fmt.Errorf("read table %q: %w", spec.Name, err)
 	}
 	var rows contract.Rows
-	next := part.Start
-	take := func(ctx context.Context) error {
-		b, err := r.Fetch(ctx, fetchMax)
-		if err != nil {
-			return err
-		}
+	err = p.readTo(ctx, r, part.Start, part.End, func(b *broker.Batch) (bool, error) {
 		t.take(b.Records, d, &rows, p, spec, partition)
-		next = b.Next()
 		b.Release()
-		return nil
-	}
-	for next < part.End {
-		if err := take(ctx); err != nil {
-			r.Close()
-			return fmt.Errorf("read table %q: %w", spec.Name, err)
-		}
+		return true, nil
+	})
+	if err != nil {
+		r.Close()
+		return fmt.Errorf("read table %q: %w", spec.Name, err)
 	}
 	t.done.Go(func() {
 		defer r.Close()
 		for {
-			if err := take(follow); err != nil {
+			b, err := r.Fetch(follow, fetchMax)
+			if err == nil {
+				t.take(b.Records, d, &rows, p, spec, partition)
+				b.Release()
+			} else {
 				if follow.Err() == nil {
 					p.log.Error("a table is not followed any more, and its rows grow old until the pipeline is started again", "table", spec.Name, "partition", partition, "error", err)
 				}

@@ -3,97 +3,103 @@ package pipeline
 import (
 	"encoding/binary"
 	"math"
-	"math/bits"
+	"slices"
+	"sort"
 )
 
-// tracker knows which positions of a partition are done, where they are not
-// done in order. Its next is the first that is not.
+// tracker knows which records of a partition are done, where they are not done
+// in order. Positions may have gaps.
 type tracker struct {
-	next int64
-	end  int64    // no position from here on is done
-	done []uint64 // bits from base on
-	base int64    // a multiple of 64, at most next
-	runs []uint64 // storage of append
+	next int64 // the first position that is not done
+	end  int64 // the position behind the records read
+	// open are the positions of the records read, from the first that is not done
+	// on, and done says which of them are.
+	open []int64
+	done []bool
+	kept []span  // done before a restart, by position; may lie ahead of end
+	runs []int64 // storage of append
 }
 
-func newTracker(next int64) *tracker {
-	return &tracker{next: next, end: next, base: next &^ 63}
+// span is a run of positions, from ≤ p < to.
+type span struct{ from, to int64 }
+
+func newTracker(next int64) *tracker { return &tracker{next: next, end: next} }
+
+// read takes in a record; none lies between it and upTo, where the next one
+// may. It reports whether the record was done before a restart.
+func (t *tracker) read(p, upTo int64) (before bool) {
+	before = t.has(p)
+	if p >= t.end && (!before || len(t.open) > 0) {
+		t.open = append(t.open, p)
+		t.done = append(t.done, before)
+	}
+	t.end = max(t.end, upTo)
+	for len(t.kept) > 0 && t.kept[0].to <= t.end {
+		t.kept = t.kept[1:]
+	}
+	t.advance()
+	return before
 }
 
-// add marks a position as done.
+// add marks a record that was read as done.
 func (t *tracker) add(p int64) {
-	if p < t.next {
-		return
-	}
-	w := int((p - t.base) / 64)
-	for w >= len(t.done) {
-		t.done = append(t.done, 0)
-	}
-	t.done[w] |= 1 << (p & 63)
-	t.end = max(t.end, p+1)
-	if p == t.next {
-		t.advance()
+	if i, ok := slices.BinarySearch(t.open, p); ok {
+		t.done[i] = true
+		if i == 0 {
+			t.advance()
+		}
 	}
 }
 
-// gap marks the positions from ≤ p < to as done, which the topic does not have any more.
-func (t *tracker) gap(from, to int64) {
-	if t.next >= from && t.end <= to { // nothing is done behind it
-		t.next, t.end = max(t.next, to), to
-		t.base, t.done = t.next&^63, t.done[:0]
-		return
+func (t *tracker) advance() {
+	n := 0
+	for n < len(t.open) && t.done[n] {
+		n++
 	}
-	for p := from; p < to; p++ {
-		t.add(p)
+	t.open, t.done = t.open[n:], t.done[n:]
+	if t.next = t.end; len(t.open) > 0 {
+		t.next = t.open[0]
 	}
 }
 
-// has reports whether a position is done.
+// has reports whether a record is done.
 func (t *tracker) has(p int64) bool {
 	if p < t.next {
 		return true
 	}
-	w := int((p - t.base) / 64)
-	return w < len(t.done) && t.done[w]>>(p&63)&1 != 0
+	if i, ok := slices.BinarySearch(t.open, p); ok {
+		return t.done[i]
+	}
+	i := sort.Search(len(t.kept), func(i int) bool { return t.kept[i].to > p })
+	return i < len(t.kept) && t.kept[i].from <= p
 }
 
-func (t *tracker) advance() {
-	w := int((t.next - t.base) / 64)
-	for ; w < len(t.done); w++ {
-		// The bits below next belong to positions that are done.
-		open := ^t.done[w]
-		if at := t.base + int64(w)*64; at < t.next {
-			open &^= 1<<(t.next-at) - 1
-		}
-		if open != 0 {
-			t.next = t.base + int64(w)*64 + int64(bits.TrailingZeros64(open))
-			break
-		}
-		t.next = t.base + int64(w+1)*64
-	}
-	if w > 64 && 2*w > len(t.done) { // forget words that are done
-		n := copy(t.done, t.done[w:])
-		clear(t.done[n:])
-		t.done = t.done[:n]
-		t.base += int64(w) * 64
-	}
-}
-
-// append writes next, and behind it by turns how many positions are open and
-// how many are done, up to the last that is done; their number comes first.
+// append writes next, and behind it by turns how far positions are open and how
+// far they are done, up to the last that is done; the number of runs comes first.
 func (t *tracker) append(b []byte) []byte {
 	b = binary.AppendUvarint(b, uint64(t.next))
-	t.runs = t.runs[:0]
-	for p := t.next; p < t.end; {
-		q := p
-		for is := t.has(p); q < t.end && t.has(q) == is; q++ {
+	t.runs = t.runs[:0] // where a run ends, the first one open
+	for i := 1; i < len(t.open); i++ {
+		if t.done[i] != t.done[i-1] {
+			t.runs = append(t.runs, t.open[i])
 		}
-		t.runs = append(t.runs, uint64(q-p))
-		p = q
+	}
+	if len(t.runs)%2 == 1 { // the last run is done
+		t.runs = append(t.runs, t.end)
+	}
+	for _, k := range t.kept {
+		from := max(k.from, t.next)
+		if n := len(t.runs); n > 0 && t.runs[n-1] >= from {
+			t.runs[n-1] = max(t.runs[n-1], k.to)
+		} else {
+			t.runs = append(t.runs, from, k.to)
+		}
 	}
 	b = binary.AppendUvarint(b, uint64(len(t.runs)))
-	for _, n := range t.runs {
-		b = binary.AppendUvarint(b, n)
+	last := t.next
+	for _, p := range t.runs {
+		b = binary.AppendUvarint(b, uint64(p-last))
+		last = p
 	}
 	return b
 }
@@ -105,22 +111,19 @@ func readTracker(c *cursor) *tracker {
 		c.bad, first = true, 0
 	}
 	t := newTracker(int64(first))
-	p := t.next
+	from, p := t.next, t.next
 	for i := range c.uvarint() {
-		n := int64(c.uvarint())
-		if c.bad || n < 0 || n > maxAhead || p-t.next > maxAhead {
+		n := c.uvarint()
+		if c.bad || n > math.MaxInt64/4 || p > math.MaxInt64/2 {
 			c.bad = true
 			break
 		}
-		if i%2 == 1 {
-			for q := p; q < p+n; q++ {
-				t.add(q)
-			}
+		p += int64(n)
+		if i%2 == 0 {
+			from = p
+		} else {
+			t.kept = append(t.kept, span{from, p})
 		}
-		p += n
 	}
 	return t
 }
-
-// maxAhead bounds the positions that a damaged record may tell of.
-const maxAhead = 1 << 28
