@@ -1,19 +1,119 @@
 #!/usr/bin/env bash
 # A Redis server with the password "freshet-test", from Debian's redis-server.
+# Words after the name choose what it is like:
+#
+#	aof     every write is on disk before it is answered
+#	tls     TLS only, and only with a client certificate; ca.crt, client.crt and
+#	        client.key lie in its folder
+#	acl     the default user is off, and the user freshet may only what the
+#	        adapters need, on keys that begin with "app:"
+#	valkey  Valkey in place of Redis
+#
+# With such words it prints "ready HOST:PORT FOLDER". Of the lines on its standard input, "kill"
+# ends the server as kill -9 does, "stop" in an orderly way, and "start" starts
+# it again on the same data and port; each is answered by "done" or "ready …".
 set -u
-command -v redis-server >/dev/null || { echo "redis-server is not installed" >&2; exit 3; }
+program=redis-server
+case " $* " in *" valkey "*) program=valkey-server ;; esac
+case "${1:-}" in
+present) command -v "$program" >/dev/null && exit 0 || exit 3 ;;
+install)
+	command -v "$program" >/dev/null && exit 0
+	flock /tmp/apt.lock apt-get install -y --no-install-recommends "${program%-server}-server" && exit 0
+	exit 1
+	;;
+esac
+command -v "$program" >/dev/null || { echo "$program is not installed" >&2; exit 3; }
 . "$(dirname "$0")/lib.sh"
 
 port=$(free_port)
-redis-server --bind 127.0.0.1 --port "$port" --dir "$dir" --save "" --appendonly no \
-	--requirepass freshet-test --daemonize no >"$dir/log" 2>&1 </dev/null &
-server=$!
+folder=
+[ $# -gt 0 ] && folder=" $dir"
+password=freshet-test
+auth="AUTH $password"
+arguments=(--bind 127.0.0.1 --dir "$dir" --daemonize no --requirepass "$password" --save "")
+tls=
+listen=(--port "$port")
+append=(--appendonly no)
+for word in "$@"; do
+	case $word in
+	aof) append=(--appendonly yes --appendfsync always) ;;
+	valkey) ;;
+	acl)
+		# Spaces end an argument, so users come from a file.
+		{
+			echo "user default off"
+			echo "user freshet on >$password ~app:* -@all +@connection +info +evalsha +eval +script|load +time +ping" \
+				"+xadd +xread +xrange +xrevrange +xtrim +xinfo|stream +xsetid +xlen +xdel +exists +type +memory|usage +scan +del +unlink" \
+				"+hget +hset +hmget +hgetall +hdel +hincrby +sadd +srem +smembers +zadd +zscore +zcard +zcount +zrange +zrangebyscore +zrem" \
+				"+zremrangebyrank +get +set +wait +pexpire +persist"
+		} >"$dir/users.acl"
+		arguments=(--bind 127.0.0.1 --dir "$dir" --daemonize no --save "" --aclfile "$dir/users.acl")
+		auth="AUTH freshet $password"
+		;;
+	tls)
+		tls=yes
+		(
+			cd "$dir" || exit 1
+			openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=freshet-test-ca -keyout ca.key -out ca.crt || exit 1
+			for who in server client; do
+				openssl req -newkey rsa:2048 -nodes -subj "/CN=$who" -keyout $who.key -out $who.csr || exit 1
+				printf 'subjectAltName=DNS:localhost,IP:127.0.0.1\n' >$who.ext
+				openssl x509 -req -in $who.csr -CA ca.crt -CAkey ca.key -CAcreateserial -days 2 -extfile $who.ext -out $who.crt || exit 1
+			done
+		) >"$dir/log" 2>&1 || { cat "$dir/log" >&2; exit 1; }
+		listen=(--port 0 --tls-port "$port" --tls-cert-file "$dir/server.crt" --tls-key-file "$dir/server.key"
+			--tls-ca-cert-file "$dir/ca.crt" --tls-auth-clients yes)
+		;;
+	*) echo "redis.sh knows no variant \"$word\"" >&2; exit 2 ;;
+	esac
+done
+
 answers() {
 	local line
+	if [ -n "$tls" ]; then
+		line=$(printf '%s\r\nPING\r\n' "$auth" | timeout 5 openssl s_client -quiet -no_ign_eof -connect "127.0.0.1:$port" -CAfile "$dir/ca.crt" \
+			-cert "$dir/client.crt" -key "$dir/client.key" 2>/dev/null)
+		[[ $line == *PONG* ]]
+		return
+	fi
 	exec 3<>"/dev/tcp/127.0.0.1/$port" || return 1
-	printf 'AUTH freshet-test\r\nPING\r\n' >&3
+	printf '%s\r\nPING\r\n' "$auth" >&3
 	read -r line <&3 && read -r line <&3
 	exec 3>&-
 	[[ $line == +PONG* ]]
 }
-serve "127.0.0.1:$port" answers
+
+start() {
+	"$program" "${arguments[@]}" "${listen[@]}" "${append[@]}" >>"$dir/log" 2>&1 </dev/null &
+	server=$!
+	for _ in $(seq 600); do
+		if answers >/dev/null 2>&1; then
+			echo "ready 127.0.0.1:$port$folder"
+			return
+		fi
+		kill -0 "$server" 2>/dev/null || break
+		sleep 0.1
+	done
+	echo "the server did not start:" >&2
+	tail -n 20 "$dir/log" >&2
+	stop
+	exit 1
+}
+
+# end SIGNAL ends the server and waits for it.
+end() {
+	[ -n "$server" ] && kill -"$1" "$server" 2>/dev/null && wait "$server" 2>/dev/null
+	server=
+	echo done
+}
+
+start
+while read -r line; do
+	case $line in
+	kill) end KILL ;;
+	stop) end TERM ;;
+	start) start ;;
+	esac
+done
+stop
