@@ -32,7 +32,7 @@ const (
 )
 
 // reconnect is the pause between attempts to reach a server that is away.
-var reconnect = backoff.Retry{Attempts: 1 << 30, Min: 20 * time.Millisecond, Max: time.Second}
+var reconnect = backoff.Retry{Min: 20 * time.Millisecond, Max: time.Second}.Or(backoff.Retry{})
 
 // reader reads one partition. It waits for a server that is away.
 type reader struct {

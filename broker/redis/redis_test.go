@@ -27,6 +27,7 @@ import (
 // server is a Redis of test/servers/redis.sh, which can be killed.
 type server struct {
 	address, folder string
+	version         string
 	in              io.WriteCloser
 	out             *bufio.Reader
 }
@@ -65,6 +66,13 @@ func start(t testing.TB, words ...string) *server {
 		t.Fatalf("start redis: %v\n%s", err, stderr.String())
 	}
 	s.address, s.folder = f[1], f[2]
+	program := "redis-server"
+	if slices.Contains(words, "valkey") {
+		program = "valkey-server"
+	}
+	if version, err := exec.CommandContext(context.Background(), program, "--version").Output(); err == nil {
+		s.version = strings.TrimSpace(string(version))
+	}
 	t.Cleanup(func() {
 		_ = s.in.Close()
 		_ = cmd.Wait()
@@ -126,6 +134,9 @@ func harness(s *server) brokertest.Harness {
 		Restart:  func(t testing.TB, d broker.Driver) broker.Driver { return again(t, "stop", d) },
 		Crash:    func(t testing.TB, d broker.Driver) broker.Driver { return again(t, "kill", d) },
 		Patience: 40 * time.Second,
+		// Times are those of the server's clock, in microseconds.
+		TimeGranularity: time.Microsecond,
+		Against:         s.version,
 	}
 }
 
@@ -133,4 +144,16 @@ func TestSuite(t *testing.T) { brokertest.Run(t, harness(start(t, "aof"))) }
 
 func TestSuiteOnValkey(t *testing.T) { brokertest.Run(t, harness(start(t, "valkey", "aof"))) }
 
-func TestCrash(t *testing.T) { brokertest.RunCrash(t, harness(start(t, "aof"))) }
+func TestCrash(t *testing.T) {
+	t.Run("a driver that connects anew", func(t *testing.T) {
+		s := start(t, "aof")
+		h := harness(s)
+		h.Crash = func(t testing.TB, d broker.Driver) broker.Driver {
+			s.tell(t, "kill")
+			s.tell(t, "start")
+			return d
+		}
+		brokertest.RunCrash(t, h)
+	})
+	t.Run("another driver", func(t *testing.T) { brokertest.RunCrash(t, harness(start(t, "aof"))) })
+}

@@ -31,7 +31,10 @@ type wire struct {
 	conn   *redis.Conn
 	nc     net.Conn
 	in     *bufio.Reader
-	once   sync.Once
+
+	mu     sync.Mutex
+	dialed net.Conn // go-redis connects on a goroutine of its own
+	closed bool
 }
 
 // dial connects. Its errors are without a kind.
@@ -42,8 +45,17 @@ func (d *Driver) dial(ctx context.Context) (*wire, error) {
 	o.PoolSize = 1
 	o.Dialer = func(ctx context.Context, network, address string) (net.Conn, error) {
 		nc, err := dialer(ctx, network, address)
-		w.nc = nc
-		return nc, err
+		if err != nil {
+			return nil, err
+		}
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		if w.closed {
+			_ = nc.Close()
+			return nil, net.ErrClosed
+		}
+		w.dialed = nc
+		return nc, nil
 	}
 	w.client = redis.NewClient(&o)
 	w.conn = w.client.Conn()
@@ -51,6 +63,9 @@ func (d *Driver) dial(ctx context.Context) (*wire, error) {
 		w.shut()
 		return nil, err
 	}
+	w.mu.Lock()
+	w.nc = w.dialed
+	w.mu.Unlock()
 	w.in = bufio.NewReaderSize(w.nc, 64<<10)
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -71,13 +86,18 @@ func (w *wire) close() {
 }
 
 func (w *wire) shut() {
-	w.once.Do(func() {
-		if w.nc != nil {
-			_ = w.nc.Close() // first, so that go-redis does not keep it
-		}
-		_ = w.conn.Close()
-		_ = w.client.Close()
-	})
+	w.mu.Lock()
+	nc, first := w.dialed, !w.closed
+	w.closed = true
+	w.mu.Unlock()
+	if !first {
+		return
+	}
+	if nc != nil {
+		_ = nc.Close() // first, so that go-redis does not keep it
+	}
+	_ = w.conn.Close()
+	_ = w.client.Close()
 }
 
 // appendCommand writes a command as Redis reads it.
