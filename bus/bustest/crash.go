@@ -113,7 +113,7 @@ func runReceiverCrash(t testing.TB, h ReceiverHarness) {
 		e.must("Receive or Ack", err)
 	case <-timer.C:
 		stop()
-		<-received
+		e.Logf("the receiver was told to end: %v", <-received)
 		missing := 0
 		for i := range n {
 			if !seen[idOf("a", i)] {

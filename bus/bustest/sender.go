@@ -376,7 +376,7 @@ func senderClosed(e *sending) {
 }
 
 // hang starts a Send that the server does not answer.
-func (e *sending) hang(s bus.Sender, ctx context.Context) chan error {
+func (e *sending) hang(ctx context.Context, s bus.Sender) chan error {
 	done := make(chan error, 1)
 	go func() {
 		for n := 0; ; n += 10 { // the first ones may fit into the network
@@ -395,7 +395,7 @@ func sendEndsWithContext(e *sending) {
 	defer resume()
 	ctx, cancel := context.WithTimeout(e.ctx, 200*time.Millisecond)
 	defer cancel()
-	done := e.hang(s, ctx)
+	done := e.hang(ctx, s)
 	e.within("Send to a server that hangs", func() {
 		if err := <-done; !canceled(err) && !repeatable(err) {
 			e.Errorf("Send to a server that hangs: %v (kind %v)", err, errkind.Of(err))
@@ -407,7 +407,7 @@ func closeEndsSend(e *sending) {
 	s := e.open()
 	resume := e.to.Stall(e.TB)
 	defer resume()
-	done := e.hang(s, e.ctx)
+	done := e.hang(e.ctx, s)
 	select {
 	case err := <-done:
 		e.Fatalf("Send to a server that hangs: %v", err)
