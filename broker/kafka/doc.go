@@ -1,0 +1,2 @@
+// Package kafka carries topics on Apache Kafka and what speaks its protocol.
+package kafka
