@@ -1,0 +1,2 @@
+// Package jetstream carries topics on NATS JetStream.
+package jetstream
