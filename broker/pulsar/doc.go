@@ -1,0 +1,2 @@
+// Package pulsar carries topics on Apache Pulsar.
+package pulsar
