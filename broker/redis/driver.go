@@ -175,7 +175,7 @@ func (d *Driver) greet(ctx context.Context) error {
 		return err
 	})
 	if err != nil {
-		err = d.failed(ctx, "connect to", err)
+		err = d.diagnose(ctx, d.failed(ctx, "connect to", err))
 		if strings.Contains(err.Error(), "can't parse") {
 			return errkind.Errorf(errkind.Config, "%w: this is no Redis server, or it wants TLS (rediss://)", err)
 		}
