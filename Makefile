@@ -2,13 +2,14 @@
 # make test     vet, all tests, then again under the race detector
 # make lint     golangci-lint, the arrows included
 # make bench    all comparisons with peers, in one run on this machine
+# make delivery every broker against every fault, the results into docs/DELIVERY.md
 # make fuzz     every fuzz target for FUZZTIME each
 
 GO       ?= go
 FUZZTIME ?= 2m
 GOLANGCI_LINT = github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 
-.PHONY: build test lint bench fuzz
+.PHONY: build test lint bench delivery fuzz
 
 build:
 	CGO_ENABLED=0 $(GO) build -trimpath -o freshet ./cmd/freshet
@@ -21,6 +22,9 @@ lint:
 
 bench:
 	@GO='$(GO)' bench/run.sh
+
+delivery:
+	$(GO) run ./test/delivery $(DELIVERY)
 
 fuzz:
 	@GO='$(GO)' FUZZTIME='$(FUZZTIME)' test/fuzz.sh

@@ -61,6 +61,8 @@ var rooms = []room{
 	{path: "internal/archtest", layer: 10},
 	// Starts the servers that tests talk to.
 	{path: "test/servers", layer: 10, wordsOnly: true, forTests: true},
+	// Makes docs/DELIVERY.md.
+	{path: "test/delivery", layer: 11},
 }
 
 const adapterLayer = 4
