@@ -85,10 +85,25 @@ func (d *Driver) createStream(ctx context.Context, c jetstream.StreamConfig) err
 		c.Replicas = 1
 		_, err = d.js.CreateStream(ctx, c)
 	}
+	for errors.As(err, &api) && api.ErrorCode == codeNoPeers && pause(ctx, reconnectWait) { // a node that is about to come back
+		_, err = d.js.CreateStream(ctx, c)
+	}
 	if errors.As(err, &api) && api.ErrorCode == codeNoPeers {
 		return errkind.Errorf(errkind.Transient, "create stream %s with %d replicas at %s: %w; say how many with the option replicas", c.Name, c.Replicas, d.where, err)
 	}
 	return d.failed("create stream "+c.Name, err)
+}
+
+// pause waits, and says whether ctx goes on.
+func pause(ctx context.Context, t time.Duration) bool {
+	timer := time.NewTimer(t)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
 }
 
 // DeleteTopic implements broker.Admin. The stream of partition 0 goes last, so
@@ -180,7 +195,7 @@ func (d *Driver) stream(ctx context.Context, name string, p *partition) (jetstre
 	return s, nil
 }
 
-// Seek implements broker.Admin: a consumer that begins at a time says where that is.
+// Seek implements broker.Admin, by halving.
 func (d *Driver) Seek(ctx context.Context, name string, part int, t time.Time) (int64, error) {
 	p, err := d.find(ctx, name, part)
 	if err != nil {
@@ -204,17 +219,17 @@ func (d *Driver) Seek(ctx context.Context, name string, part int, t time.Time) (
 	lo, hi := state.FirstSeq, state.LastSeq // lo is before t, hi is not
 	for hi-lo > 1 {
 		mid := lo + (hi-lo)/2
-		m, err := s.GetMsg(ctx, mid, jetstream.WithGetMsgSubject(">"))
+		m, err := d.nextFrom(ctx, p.stream, mid)
 		if err != nil {
 			return 0, d.failed(fmt.Sprintf("seek in topic %q", name), err)
 		}
 		switch {
 		case !m.Time.Before(t):
 			hi = mid
-		case m.Sequence >= hi:
+		case m.Seq >= hi:
 			hi = mid
 		default:
-			lo = m.Sequence
+			lo = m.Seq
 		}
 	}
 	return int64(hi) - 1, nil
@@ -228,12 +243,6 @@ func (d *Driver) Describe(ctx context.Context, name, group string) (broker.Topic
 	}
 	ctx, cancel := d.within(ctx)
 	defer cancel()
-	positions := map[int]int64{}
-	if group != "" {
-		if positions, err = lease.Positions(ctx, d.table, name, group); err != nil {
-			return broker.Topic{}, fmt.Errorf("describe topic %q: %w", name, err)
-		}
-	}
 	out := broker.Topic{Config: t.config, Partitions: make([]broker.PartitionState, len(t.partitions))}
 	const atOnce = 16
 	errs := make([]error, len(t.partitions))
@@ -243,18 +252,22 @@ func (d *Driver) Describe(ctx context.Context, name, group string) (broker.Topic
 		wg.Go(func() {
 			turn <- struct{}{}
 			defer func() { <-turn }()
-			committed, ok := positions[p]
-			if !ok {
-				committed = -1
-			}
-			out.Partitions[p], errs[p] = d.state(ctx, name, &t.partitions[p], committed)
+			out.Partitions[p], errs[p] = d.state(ctx, name, group, p, &t.partitions[p])
 		})
 	}
 	wg.Wait()
 	return out, errors.Join(errs...)
 }
 
-func (d *Driver) state(ctx context.Context, name string, p *partition, committed int64) (broker.PartitionState, error) {
+// state asks for the group's position first: the end is never before it.
+func (d *Driver) state(ctx context.Context, name, group string, part int, p *partition) (broker.PartitionState, error) {
+	committed := lease.NoPosition
+	if group != "" {
+		var err error
+		if committed, err = d.table.position(ctx, name, group, part); err != nil {
+			return broker.PartitionState{}, fmt.Errorf("describe topic %q: %w", name, err)
+		}
+	}
 	s, err := d.stream(ctx, name, p)
 	if err != nil {
 		return broker.PartitionState{}, err
@@ -272,9 +285,9 @@ func (d *Driver) state(ctx context.Context, name string, p *partition, committed
 		out.OldestTime = st.FirstTime.UnixNano()
 		return out, nil
 	}
-	m, err := s.GetMsg(ctx, uint64(next)+1, jetstream.WithGetMsgSubject(">"))
+	m, err := d.nextFrom(ctx, p.stream, uint64(next)+1)
 	switch {
-	case errors.Is(err, jetstream.ErrMsgNotFound): // trimmed meanwhile, or deleted
+	case errors.Is(err, errNoMessage): // trimmed meanwhile, or deleted
 		out.Waiting = 0
 	case err != nil:
 		return out, d.failed(fmt.Sprintf("describe topic %q", name), err)

@@ -27,7 +27,7 @@ type sender struct {
 	encoder
 	replies []string // of messages with an acknowledgement of their own, by index
 	batches int      // begun, for ids
-	name    []byte // of a reply in the making
+	name    []byte   // of a reply in the making
 
 	// Of the call in progress.
 	acked   []bool

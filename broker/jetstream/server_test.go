@@ -1,6 +1,7 @@
 package jetstream
 
 import (
+	"strings"
 	"testing"
 	"time"
 
@@ -22,26 +23,24 @@ func process(t *testing.T, mode string) (*servers.Server, brokertest.Harness) {
 			t.Fatal(err)
 		}
 	}
-	killed := 0
+	turn := 0
+	next := func() int { // the only node, or each of a cluster in turn
+		turn++
+		return turn%(strings.Count(s.Address, ",")+1) + 1
+	}
 	return s, brokertest.Harness{
 		Open: func(t testing.TB) broker.Driver { return open(t, url) },
 		Restart: func(t testing.TB, d broker.Driver) broker.Driver {
 			_ = d.Close()
-			nodes := len(s.Address) / len("127.0.0.1:20000")
-			for n := range nodes {
-				check(t, s.Stop(n+1))
-				check(t, s.Restart(n+1))
-			}
+			n := next()
+			check(t, s.Stop(n))
+			check(t, s.Restart(n))
 			return open(t, url)
 		},
-		// A driver outlives its server: it connects anew. In a cluster the nodes are
-		// killed one after the other, so that leaders are among them.
+		// A driver outlives its server: it connects anew. Among a cluster's nodes are
+		// the leaders of streams.
 		Crash: func(t testing.TB, d broker.Driver) broker.Driver {
-			n := 1
-			if mode == "cluster" {
-				n = killed%3 + 1
-				killed++
-			}
+			n := next()
 			check(t, s.Kill(n))
 			check(t, s.Restart(n))
 			for tick := time.NewTicker(20 * time.Millisecond); ; <-tick.C { // until it has
@@ -67,5 +66,6 @@ func TestCrashesOfAServer(t *testing.T) {
 
 func TestCrashesOfNodesOfACluster(t *testing.T) {
 	_, h := process(t, "cluster")
+	h.Crashes = 4
 	brokertest.RunCrash(t, h)
 }

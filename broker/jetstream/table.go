@@ -156,6 +156,22 @@ func (t *table) Put(ctx context.Context, key string, value []byte, version uint6
 	return a.seq, nil
 }
 
+// position is where a group stands in a partition, as the stream's leader says.
+func (t *table) position(ctx context.Context, topic, group string, part int) (int64, error) {
+	if _, err := t.open(ctx); err != nil {
+		return 0, err
+	}
+	key := lease.Key(topic, group, part)
+	m, err := t.d.lastOf(ctx, groupStream, groupSubjects+key)
+	if errors.Is(err, errNoMessage) {
+		return lease.NoPosition, nil
+	}
+	if err != nil {
+		return 0, t.d.failed("read "+key, err)
+	}
+	return lease.PositionIn(lease.Entry{Key: key, Value: m.Data, Version: m.Seq})
+}
+
 // Delete implements lease.Table: it deletes the message that is the version,
 // which is gone when another has replaced it.
 func (t *table) Delete(ctx context.Context, key string, version uint64) error {
@@ -166,13 +182,13 @@ func (t *table) Delete(ctx context.Context, key string, version uint64) error {
 	}
 	ctx, cancel := d.within(ctx)
 	defer cancel()
-	m, err := s.GetLastMsgForSubject(ctx, groupSubjects+key)
+	m, err := d.lastOf(ctx, groupStream, groupSubjects+key)
 	switch {
-	case errors.Is(err, jetstream.ErrMsgNotFound):
+	case errors.Is(err, errNoMessage):
 		return nil
 	case err != nil:
 		return d.failed("delete "+key, err)
-	case m.Sequence != version:
+	case m.Seq != version:
 		return errkind.Errorf(errkind.Conflict, "delete %s: it has changed", key)
 	}
 	if err = s.DeleteMsg(ctx, version); errors.Is(err, jetstream.ErrMsgDeleteUnsuccessful) {

@@ -110,6 +110,17 @@ func Positions(ctx context.Context, t Table, topic, group string) (map[int]int64
 	return out, nil
 }
 
+// Key is that of a partition of a group's, for who can read one key at a time.
+func Key(topic, group string, partition int) string {
+	return partitionKey(groupPrefix(topic, group), partition)
+}
+
+// PositionIn is the group's position in the entry of a partition, or NoPosition.
+func PositionIn(e Entry) (int64, error) {
+	h, err := decodeHolding(e)
+	return h.Position, err
+}
+
 // Forget removes everything that groups have stored of a topic. Members that
 // still hold leases of it lose them.
 func Forget(ctx context.Context, t Table, topic string) error {
