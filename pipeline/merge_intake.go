@@ -126,7 +126,7 @@ func (m *mergeIntake) next(ctx context.Context, f *frame) error {
 			poll = min(2*poll, pollMost)
 		case len(m.events[0].held) > 0:
 			rest := m.t.p.plan.Spec.Source.OrderWait - time.Since(m.last)
-			if m.scan >= m.end && rest <= 0 {
+			if (m.scan >= m.end || m.feeds[0].passed(m.end)) && rest <= 0 {
 				m.events[0].release(math.MaxInt64)
 				continue
 			}

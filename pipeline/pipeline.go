@@ -339,15 +339,21 @@ func (p *Pipeline) eventAt(o origin) (*event.Record, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read an event again for its dead letter: %w", err)
 	}
+	rec := &event.Record{Position: o.position}
 	if part := t.Partitions[o.partition]; o.position < part.Start || o.position >= part.End {
-		return &event.Record{Position: o.position}, nil
+		return rec, nil
 	}
-	batch, err := r.Fetch(ctx, 1)
+	err = p.readTo(ctx, r, o.position, o.position+1, func(batch *broker.Batch) (bool, error) {
+		defer batch.Release()
+		if batch.Records[0].Position == o.position {
+			rec = cloneRecord(&batch.Records[0])
+		}
+		return false, nil
+	})
 	if err != nil {
 		return nil, fmt.Errorf("read an event again for its dead letter: %w", err)
 	}
-	defer batch.Release()
-	return cloneRecord(&batch.Records[0]), nil
+	return rec, nil
 }
 
 // ensure makes a topic unless it is there, with whatever partitions it has.

@@ -46,9 +46,15 @@ func (t *task) restore(ctx context.Context) error {
 	}
 	t.position = at
 	t.intake.begin(at)
+	// A task before may have ended between its state and what comes behind that.
 	if len(r.sent) > 0 {
 		if err := t.publishMoved(ctx, r.sent); err != nil {
 			return fmt.Errorf("publish again what was sent to the next stage: %w", err)
+		}
+	}
+	if at != t.claim.Start() {
+		if err := t.claim.Commit(ctx, at); err != nil {
+			return fmt.Errorf("go on at position %d: %w", at, err)
 		}
 	}
 	if r.used > 0 {

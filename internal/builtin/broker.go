@@ -8,7 +8,12 @@ import (
 	"time"
 
 	"github.com/freshet-io/freshet/broker"
+	"github.com/freshet-io/freshet/broker/jetstream"
 	"github.com/freshet-io/freshet/broker/journal"
+	"github.com/freshet-io/freshet/broker/kafka"
+	"github.com/freshet-io/freshet/broker/pulsar"
+	"github.com/freshet-io/freshet/broker/rabbitmq"
+	streams "github.com/freshet-io/freshet/broker/redis"
 	"github.com/freshet-io/freshet/errkind"
 	"github.com/freshet-io/freshet/internal/endpoint"
 	"github.com/freshet-io/freshet/internal/spell"
@@ -32,6 +37,32 @@ var brokers = []struct {
 	open   func(ctx context.Context, url string, o BrokerOptions) (broker.Driver, error)
 }{
 	{"journal", openJournal},
+	{"kafka", func(ctx context.Context, url string, o BrokerOptions) (broker.Driver, error) {
+		return driver(kafka.Open(ctx, url, kafka.Options{Logger: o.Logger, Env: o.Env}))
+	}},
+	{"nats", func(ctx context.Context, url string, o BrokerOptions) (broker.Driver, error) {
+		return driver(jetstream.Open(ctx, url, jetstream.Options{Logger: o.Logger, Env: o.Env}))
+	}},
+	{"redis", openStreams},
+	{"rediss", openStreams},
+	{"pulsar", func(ctx context.Context, url string, o BrokerOptions) (broker.Driver, error) {
+		return driver(pulsar.Open(ctx, url, pulsar.Options{Logger: o.Logger, Env: o.Env}))
+	}},
+	{"rabbitmq-stream", func(ctx context.Context, url string, o BrokerOptions) (broker.Driver, error) {
+		return driver(rabbitmq.Open(ctx, url, rabbitmq.Options{Logger: o.Logger, Env: o.Env}))
+	}},
+}
+
+func openStreams(ctx context.Context, url string, o BrokerOptions) (broker.Driver, error) {
+	return driver(streams.Open(ctx, url, streams.Options{Logger: o.Logger, Env: o.Env}))
+}
+
+// driver keeps a nil adapter from becoming a driver that is not nil.
+func driver[D broker.Driver](d D, err error) (broker.Driver, error) {
+	if err != nil {
+		return nil, err
+	}
+	return d, nil
 }
 
 // OpenBroker opens the broker that url names: journal:DIR, the embedded journal
@@ -40,7 +71,7 @@ var brokers = []struct {
 // there yet.
 func OpenBroker(ctx context.Context, url string, o BrokerOptions) (broker.Driver, error) {
 	scheme, _, _ := strings.Cut(url, ":")
-	base := strings.TrimSuffix(scheme, "+tls")
+	base := strings.TrimSuffix(strings.TrimSuffix(scheme, "+tls"), "+ssl")
 	var known []string
 	for _, b := range brokers {
 		if b.scheme != base {
