@@ -50,11 +50,16 @@ func (d *Driver) CreateTopic(ctx context.Context, c broker.TopicConfig) error {
 	}); err != nil {
 		return d.failed(ctx, err, "create topic %q: wait until all servers know it", c.Name)
 	}
-	_, err = d.freshTopic(call, c.Name)
-	if err != nil {
-		return d.failed(ctx, err, "create topic %q", c.Name)
+	t, err := d.freshTopic(call, c.Name)
+	for n := 1; err == nil; n++ { // a leader that is named may not have begun yet
+		if _, err = d.listOffsets(call, t, latest); err == nil {
+			return nil
+		}
+		if stale(err) {
+			err = wait(call, min(pause(n), 100*time.Millisecond))
+		}
 	}
-	return nil
+	return d.failed(ctx, err, "create topic %q", c.Name)
 }
 
 func orNone(n int64) int64 {

@@ -17,9 +17,10 @@ import (
 // claim is a broker.Claim.
 type claim struct {
 	*feed
-	c        *consumer
-	producer *producer
-	start    int64
+	c         *consumer
+	producers []*producer
+	turn      int // of the producers
+	start     int64
 
 	busy     chan struct{} // full during a commit
 	disposed sync.Once
@@ -33,8 +34,10 @@ var _ broker.Positioner = (*claim)(nil)
 // begin takes the partition over.
 func (c *claim) begin(ctx context.Context, t *topic) error {
 	c.position = -1
-	if err := c.producer.begin(ctx); err != nil {
-		return fmt.Errorf("begin as owner of %s: %w", c.producer.id, err)
+	for _, p := range c.producers {
+		if err := p.begin(ctx); err != nil {
+			return fmt.Errorf("begin as owner of %s: %w", p.id, err)
+		}
 	}
 	committed, err := c.d.committed(ctx, c.client, t, c.c.s.Group, true)
 	if err != nil {
@@ -52,6 +55,12 @@ func (c *claim) begin(ctx context.Context, t *topic) error {
 	}
 	c.seek(c.start)
 	return nil
+}
+
+// producer is whose turn it is; busy is held.
+func (c *claim) producer() *producer {
+	c.turn = (c.turn + 1) % len(c.producers)
+	return c.producers[c.turn]
 }
 
 // Partition implements broker.Claim.

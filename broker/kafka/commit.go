@@ -34,14 +34,6 @@ func (d *Driver) Commit(ctx context.Context, tx *broker.Tx) error {
 	}
 	call, cancel := d.begin(ctx)
 	defer cancel()
-	var p *producer
-	if len(positions) > 0 {
-		p = positions[0].claims[0].producer
-	} else if p, err = d.takeOwn(); err != nil {
-		return d.failed(ctx, err, "commit")
-	} else {
-		defer d.giveOwn(p)
-	}
 	var claims []*claim
 	for _, x := range positions {
 		claims = append(claims, x.claims...)
@@ -57,8 +49,14 @@ func (d *Driver) Commit(ctx context.Context, tx *broker.Tx) error {
 			return fmt.Errorf("commit: %w", err)
 		}
 	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
+	var p *producer
+	if len(claims) > 0 {
+		p = claims[0].producer()
+	} else if p, err = d.takeOwn(); err != nil {
+		return d.failed(ctx, err, "commit")
+	} else {
+		defer d.giveOwn(p)
+	}
 	parts, err := d.partsOf(call, p, tx)
 	if err != nil {
 		return d.failedTx(ctx, err)
@@ -203,9 +201,9 @@ func (d *Driver) partsOf(ctx context.Context, p *producer, tx *broker.Tx) ([]*pa
 func (d *Driver) takeOwn() (*producer, error) {
 	d.own.Lock()
 	defer d.own.Unlock()
-	if n := len(d.own.idle); n > 0 {
-		p := d.own.idle[n-1]
-		d.own.idle = d.own.idle[:n-1]
+	if n := len(d.own.idle); n >= d.producersPerClaim() { // they take turns too
+		p := d.own.idle[0]
+		d.own.idle = append(d.own.idle[:0], d.own.idle[1:]...)
 		return p, nil
 	}
 	cl, err := d.s.client(kgo.MaxVersions(versions(d.tx2)))

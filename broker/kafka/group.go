@@ -212,7 +212,14 @@ func (c *consumer) prepare(ctx context.Context, p int32) (*claim, error) {
 	if err != nil {
 		return nil, err
 	}
-	claim := &claim{feed: f, c: c, busy: make(chan struct{}, 1), producer: c.d.newProducer(f.client, fmt.Sprintf("%s-%s-%s-%d", c.d.s.txPrefix, c.s.Group, c.s.Topic, p))}
+	claim := &claim{feed: f, c: c, busy: make(chan struct{}, 1)}
+	for i := range c.d.producersPerClaim() {
+		id := fmt.Sprintf("%s-%s-%s-%d", c.d.s.txPrefix, c.s.Group, c.s.Topic, p)
+		if i > 0 {
+			id = fmt.Sprintf("%s-%d", id, i)
+		}
+		claim.producers = append(claim.producers, c.d.newProducer(f.client, id))
+	}
 	if err := claim.begin(call, t); err != nil {
 		claim.dispose()
 		return nil, err

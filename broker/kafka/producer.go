@@ -17,7 +17,7 @@ import (
 )
 
 // producer is a transactional producer: one transaction at a time, under a
-// transactional id. Every claim has one. It speaks the protocol itself, because
+// transactional id. It is used by one goroutine at a time. It speaks the protocol itself, because
 // then a transaction of a few requests knows at each of them what the server
 // knows, which a client with queues of its own does not.
 type producer struct {
@@ -25,7 +25,6 @@ type producer struct {
 	client *kgo.Client
 	id     string
 
-	mu    sync.Mutex // of one transaction
 	pid   int64
 	epoch int16
 	next  map[place]int32 // sequence numbers of this epoch
@@ -35,6 +34,19 @@ type producer struct {
 
 	raw    []byte // of the batch under construction
 	packed bytes.Buffer
+}
+
+// producersPerClaim is how many producers take turns. A server that still
+// writes the markers of a transaction lets the producer's next one wait for 20 ms
+// (add.partitions.to.txn.retry.backoff.ms), so that two of them are several times
+// as fast as one. The group's position is that of the offset written last, in
+// whichever order the markers come, on the servers that end transactions this
+// way. Others have one producer for each claim.
+func (d *Driver) producersPerClaim() int {
+	if d.tx2 {
+		return 2
+	}
+	return 1
 }
 
 func (d *Driver) newProducer(cl *kgo.Client, id string) *producer {
@@ -107,7 +119,7 @@ const (
 	unknown                // it may have been
 )
 
-// commit runs one transaction; p.mu is held.
+// commit runs one transaction.
 func (p *producer) commit(ctx context.Context, parts []*part, positions []position) (outcome, error) {
 	if p.unsure {
 		if err := p.begin(ctx); err != nil {
