@@ -1,16 +1,8 @@
 package redis_test
 
 import (
-	"bufio"
-	"bytes"
 	"context"
-	"errors"
-	"io"
-	"os"
 	"os/exec"
-	"path/filepath"
-	"runtime"
-	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -24,75 +16,33 @@ import (
 	"github.com/freshet-io/freshet/test/servers"
 )
 
-// server is a Redis of test/servers/redis.sh, which can be killed.
+// server is a Redis of test/servers/redis.sh.
 type server struct {
-	address, folder string
-	version         string
-	in              io.WriteCloser
-	out             *bufio.Reader
+	*servers.Server
+	address, folder, version string
 }
 
 func start(t testing.TB, words ...string) *server {
 	t.Helper()
-	_, file, _, _ := runtime.Caller(0)
-	script := filepath.Join(filepath.Dir(file), "../../test/servers/redis.sh")
-	cmd := exec.CommandContext(context.Background(), "bash", append([]string{script}, words...)...)
-	var stderr bytes.Buffer
-	cmd.Stderr, cmd.WaitDelay = &stderr, 10*time.Second
-	s := &server{}
-	s.in, _ = cmd.StdinPipe()
-	out, err := cmd.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	s.out = bufio.NewReader(out)
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	f := strings.Fields(s.line())
-	if len(f) != 3 {
-		err := cmd.Wait()
-		var exit *exec.ExitError
-		if errors.As(err, &exit) && exit.ExitCode() == 3 {
-			name := "redis"
-			if slices.Contains(words, "valkey") {
-				name = "valkey"
-			}
-			if slices.Contains(strings.Split(os.Getenv("FRESHET_REQUIRE"), ","), name) {
-				t.Fatalf("FRESHET_REQUIRE names %s: %s", name, stderr.String())
-			}
-			t.Skipf("NOT RUN: %s: %s; test/prepare.sh installs it", name, stderr.String())
-		}
-		t.Fatalf("start redis: %v\n%s", err, stderr.String())
-	}
-	s.address, s.folder = f[1], f[2]
-	program := "redis-server"
-	if slices.Contains(words, "valkey") {
-		program = "valkey-server"
-	}
-	if version, err := exec.CommandContext(context.Background(), program, "--version").Output(); err == nil {
-		s.version = strings.TrimSpace(string(version))
-	}
-	t.Cleanup(func() {
-		_ = s.in.Close()
-		_ = cmd.Wait()
-	})
-	return s
+	return run(t, "redis", words...)
 }
 
-func (s *server) line() string {
-	line, _ := s.out.ReadString('\n')
-	return strings.TrimSpace(line)
+func run(t testing.TB, name string, words ...string) *server {
+	t.Helper()
+	s := &server{Server: servers.Run(t, name, words...)}
+	s.address, s.folder = s.Address, s.Word("folder")
+	if version, err := exec.CommandContext(context.Background(), name+"-server", "--version").Output(); err == nil {
+		s.version = strings.Join(strings.Fields(string(version))[:3], " ")
+	}
+	return s
 }
 
 // tell has the server do something: kill, stop or start.
 func (s *server) tell(t testing.TB, what string) {
 	t.Helper()
-	if _, err := io.WriteString(s.in, what+"\n"); err != nil {
+	f := map[string]func() error{"kill": func() error { return s.Kill() }, "stop": func() error { return s.Stop() }, "start": func() error { return s.Restart() }}[what]
+	if err := f(); err != nil {
 		t.Fatal(err)
-	}
-	if got := s.line(); got == "" {
-		t.Fatalf("the server did not %s", what)
 	}
 }
 
@@ -142,7 +92,7 @@ func harness(s *server) brokertest.Harness {
 
 func TestSuite(t *testing.T) { brokertest.Run(t, harness(start(t, "aof"))) }
 
-func TestSuiteOnValkey(t *testing.T) { brokertest.Run(t, harness(start(t, "valkey", "aof"))) }
+func TestSuiteOnValkey(t *testing.T) { brokertest.Run(t, harness(run(t, "valkey", "aof"))) }
 
 func TestCrash(t *testing.T) {
 	t.Run("a driver that connects anew", func(t *testing.T) {

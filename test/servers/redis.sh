@@ -9,26 +9,22 @@
 #	        adapters need, on keys that begin with "app:"
 #	valkey  Valkey in place of Redis
 #
-# With such words it prints "ready HOST:PORT FOLDER". Of the lines on its standard input, "kill"
-# ends the server as kill -9 does, "stop" in an orderly way, and "start" starts
-# it again on the same data and port; each is answered by "done" or "ready …".
+# It prints folder=FOLDER behind the address.
 set -u
 program=redis-server
 case " $* " in *" valkey "*) program=valkey-server ;; esac
-case "${1:-}" in
-present) command -v "$program" >/dev/null && exit 0 || exit 3 ;;
-install)
+case " $* " in
+*" present "*) command -v "$program" >/dev/null && exit 0 || exit 3 ;;
+*" install "*)
 	command -v "$program" >/dev/null && exit 0
-	flock /tmp/apt.lock apt-get install -y --no-install-recommends "${program%-server}-server" && exit 0
-	exit 1
+	flock /tmp/apt.lock apt-get install -y --no-install-recommends "$program"
+	exit
 	;;
 esac
 command -v "$program" >/dev/null || { echo "$program is not installed" >&2; exit 3; }
 . "$(dirname "$0")/lib.sh"
 
 port=$(free_port)
-folder=
-[ $# -gt 0 ] && folder=" $dir"
 password=freshet-test
 auth="AUTH $password"
 arguments=(--bind 127.0.0.1 --dir "$dir" --daemonize no --requirepass "$password" --save "")
@@ -84,36 +80,9 @@ answers() {
 	[[ $line == +PONG* ]]
 }
 
-start() {
+launch() {
 	"$program" "${arguments[@]}" "${listen[@]}" "${append[@]}" >>"$dir/log" 2>&1 </dev/null &
 	server=$!
-	for _ in $(seq 600); do
-		if answers >/dev/null 2>&1; then
-			echo "ready 127.0.0.1:$port$folder"
-			return
-		fi
-		kill -0 "$server" 2>/dev/null || break
-		sleep 0.1
-	done
-	echo "the server did not start:" >&2
-	tail -n 20 "$dir/log" >&2
-	stop
-	exit 1
 }
-
-# end SIGNAL ends the server and waits for it.
-end() {
-	[ -n "$server" ] && kill -"$1" "$server" 2>/dev/null && wait "$server" 2>/dev/null
-	server=
-	echo done
-}
-
-start
-while read -r line; do
-	case $line in
-	kill) end KILL ;;
-	stop) end TERM ;;
-	start) start ;;
-	esac
-done
-stop
+launch
+serve "127.0.0.1:$port folder=$dir" answers
