@@ -76,12 +76,16 @@ func kindOf(err error) errkind.Kind {
 	if k := errkind.Of(err); k != errkind.Unknown {
 		return k
 	}
+	// A server that wants a certificate hangs up after the handshake; others refuse
+	// us in words of their own, or are no NATS servers.
+	text := strings.ToLower(err.Error())
+	for _, sign := range []string{"after tls handshake", "authorization", "expected 'info'", "parse"} {
+		if strings.Contains(text, sign) {
+			return errkind.Config
+		}
+	}
 	if k := endpoint.NetworkKind(err); k != errkind.Unknown {
 		return k
-	}
-	// What answers is no NATS server, or refuses us in words of its own.
-	if text := strings.ToLower(err.Error()); strings.Contains(text, "authorization") || strings.Contains(text, "expected 'info'") || strings.Contains(text, "parse") {
-		return errkind.Config
 	}
 	return errkind.Transient
 }
