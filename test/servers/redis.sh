@@ -42,7 +42,7 @@ for word in "$@"; do
 			echo "user freshet on >$password ~app:* -@all +@connection +info +evalsha +eval +script|load +time +ping" \
 				"+xadd +xread +xrange +xrevrange +xtrim +xinfo|stream +xsetid +xlen +xdel +exists +type +memory|usage +scan +del +unlink" \
 				"+hget +hset +hmget +hgetall +hdel +hincrby +sadd +srem +smembers +zadd +zscore +zcard +zcount +zrange +zrangebyscore +zrem" \
-				"+zremrangebyrank +get +set +wait +pexpire +persist"
+				"+zremrangebyrank +get +set +strlen +wait +pexpire +persist"
 		} >"$dir/users.acl"
 		arguments=(--bind 127.0.0.1 --dir "$dir" --daemonize no --save "" --aclfile "$dir/users.acl")
 		auth="AUTH freshet $password"
