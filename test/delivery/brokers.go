@@ -16,33 +16,39 @@ type brokerSpec struct {
 	// script starts its server, with args; "" for the journal.
 	script string
 	args   []string
-	// url makes the broker's URL from the server's address.
-	url func(address string) string
-	// advertise makes the argument by which the server tells its clients another
-	// address than its own, of a proxy; nil where clients keep to the address they have.
-	advertise func(address string) string
+	// url makes the broker's URL from an address of the server.
+	url func(address string, s *servers.Server) string
+	// advertises: the server tells its clients where to go, so it must know of the proxy.
+	advertises bool
 	// version prints the server's version, where its script does not say it.
 	version []string
 }
 
 // brokers are all of them, in the order of the page.
 func brokers() []brokerSpec {
-	plain := func(scheme string) func(string) string {
-		return func(address string) string { return scheme + "://" + address }
+	plain := func(scheme string) func(string, *servers.Server) string {
+		return func(address string, _ *servers.Server) string { return scheme + "://" + address }
+	}
+	// Where the script fixes the version, it is there to read.
+	pinned := func(script string) []string {
+		return []string{"sed", "-n", "s/^version=//p", "test/servers/" + script + ".sh"}
 	}
 	const user = "freshet:" + servers.Password + "@"
 	return []brokerSpec{
 		{name: "journal"},
-		{name: "kafka", script: "kafka", url: plain("kafka"), advertise: func(a string) string { return "advertise=" + a }},
+		{name: "kafka", script: "kafka", args: []string{"one"}, url: plain("kafka"), advertises: true, version: pinned("kafka")},
 		{name: "jetstream", script: "nats", url: plain("nats"), version: []string{"go", "list", "-m", "-f", "{{.Version}}", "github.com/nats-io/nats-server/v2"}},
 		{
 			name: "redis", script: "redis", args: []string{"aof"}, version: []string{"redis-server", "--version"},
-			url: func(a string) string { return "redis://:" + servers.Password + "@" + a },
+			url: func(a string, _ *servers.Server) string { return "redis://:" + servers.Password + "@" + a },
 		},
-		{name: "pulsar", script: "pulsar", url: plain("pulsar"), advertise: func(a string) string { return "advertise=" + a }},
 		{
-			name: "rabbitmq", script: "rabbitmq", advertise: func(a string) string { return "advertise=" + a },
-			url: func(a string) string { return "rabbitmq+stream://" + user + a }, version: []string{"dpkg-query", "-W", "-f", "${Version}", "rabbitmq-server"},
+			name: "pulsar", script: "pulsar", args: []string{"plain"}, advertises: true, version: pinned("pulsar"),
+			url: func(a string, s *servers.Server) string { return "pulsar://" + a + "?admin=http://" + s.Word("admin") },
+		},
+		{
+			name: "rabbitmq", script: "rabbitmq", advertises: true,
+			url: func(a string, _ *servers.Server) string { return "rabbitmq+stream://" + user + a }, version: []string{"dpkg-query", "-W", "-f", "${Version}", "rabbitmq-server"},
 		},
 	}
 }
@@ -68,16 +74,20 @@ func (s brokerSpec) open(ctx context.Context) (_ *place, err error) {
 		return nil, err
 	}
 	args := s.args
-	if s.advertise != nil {
-		args = append(args[:len(args):len(args)], s.advertise(p.proxy.Address))
+	if s.advertises {
+		args = append(args[:len(args):len(args)], "advertise="+p.proxy.Address)
 	}
 	if p.server, err = servers.Launch(s.script, args...); err != nil {
 		p.proxy.Close()
 		return nil, err
 	}
 	address, _, _ := strings.Cut(p.server.Address, ",")
-	p.proxy.SetTarget(address)
-	p.url, p.direct = s.url(p.proxy.Address), s.url(address)
+	target := p.server.Word("proxied")
+	if target == "" {
+		target = address
+	}
+	p.proxy.SetTarget(target)
+	p.url, p.direct = s.url(p.proxy.Address, p.server), s.url(address, p.server)
 	p.version = p.server.Word("version")
 	if p.version == "" {
 		p.version = s.askVersion(ctx)

@@ -5,6 +5,7 @@
 #	kafka.sh cluster      three nodes, topics with three replicas of which two must be in sync
 #	kafka.sh secure DIR   one node with listeners that demand TLS, a client's certificate or SASL.
 #	                      DIR holds ca.pem, and server.pem with the server's key and certificate.
+#	kafka.sh one advertise=HOST:PORT   one node with a proxy before its listener "proxied"
 #	kafka.sh install      fetches the artifacts into the cache (43 MB, once)
 #	kafka.sh present      exits with 0 where it can start
 #
@@ -63,7 +64,7 @@ for n in $(seq $nodes); do
 	controller[n]=$(free_port)
 	voters+=${voters:+,}$n@127.0.0.1:${controller[n]}
 done
-for name in tls mtls sasl sasl_tls; do declare "$name=$(free_port)"; done
+for name in tls mtls sasl sasl_tls proxied; do declare "$name=$(free_port)"; done
 java=(java -Xmx400m -Xms64m -XX:+UseSerialGC ${FRESHET_KAFKA_JAVA:--XX:TieredStopAtLevel=1} -Djava.awt.headless=true
 	-Dorg.slf4j.simpleLogger.defaultLogLevel=warn -cp "$cache/*")
 
@@ -106,6 +107,14 @@ configure() {
 		log.cleaner.dedupe.buffer.size=8388608
 		log.segment.delete.delay.ms=1000
 	CONF
+	if [ -n "$advertise" ]; then
+		cat <<-CONF
+			listeners=PLAINTEXT://127.0.0.1:${port[n]},PROXIED://127.0.0.1:$proxied,CONTROLLER://127.0.0.1:${controller[n]}
+			advertised.listeners=PLAINTEXT://127.0.0.1:${port[n]},PROXIED://$advertise
+			listener.security.protocol.map=PLAINTEXT:PLAINTEXT,PROXIED:PLAINTEXT,CONTROLLER:PLAINTEXT
+		CONF
+		return
+	fi
 	if [ "$mode" != secure ]; then
 		cat <<-CONF
 			listeners=PLAINTEXT://127.0.0.1:${port[n]},CONTROLLER://127.0.0.1:${controller[n]}
@@ -169,6 +178,7 @@ for n in $(seq $nodes); do
 	addresses+=${addresses:+,}127.0.0.1:${port[n]}
 done
 more=
+[ -n "$advertise" ] && more=" proxied=127.0.0.1:$proxied"
 [ "$mode" = secure ] && for l in tls mtls sasl sasl_tls; do more+=" $l=127.0.0.1:${!l}"; done
 echo "ready $addresses$more"
 

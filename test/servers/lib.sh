@@ -20,6 +20,15 @@
 # Those that can start it again put that into a function "launch", which sets
 # $server, and call it once before serve.
 
+# Where the argument "advertise=HOST:PORT" names a proxy, the server tells clients
+# that come by it that address, in place of its own: $advertise. Scripts of servers
+# that send their clients nowhere else have no need to know.
+
+advertise=
+for word; do
+	case $word in advertise=*) advertise=${word#*=} ;; esac
+done
+
 # free_port finds a port that nobody listens on.
 free_port() {
 	local p

@@ -5,6 +5,7 @@
 #	pulsar.sh [plain]     everybody may do everything
 #	pulsar.sh secure DIR  demands credentials. DIR holds ca.pem, cert.pem and key.pem (PKCS 8) of
 #	                      the server, secret.key that signs tokens, admin.token, and htpasswd.
+#	pulsar.sh plain advertise=HOST:PORT   with a proxy before its listener "proxied"
 #	pulsar.sh install     fetches the artifacts into the cache (190 MB, once)
 #	pulsar.sh present     exits with 0 where it can start
 #
@@ -73,6 +74,15 @@ cat >"$dir/standalone.conf" <<-CONF
 	managedLedgerDefaultAckQuorum=1
 	brokerShutdownTimeoutMs=5000
 CONF
+if [ -n "$advertise" ]; then
+	proxied=$(free_port)
+	words=" proxied=127.0.0.1:$proxied"
+	cat >>"$dir/standalone.conf" <<-CONF
+		bindAddresses=proxied:pulsar://127.0.0.1:$proxied
+		internalListenerName=internal
+		advertisedListeners=internal:pulsar://127.0.0.1:$port,proxied:pulsar://$advertise
+	CONF
+fi
 if [ "$mode" = secure ]; then
 	secrets=${2:?pulsar.sh secure needs a folder with certificates and keys}
 	tls=$(free_port)
