@@ -36,6 +36,7 @@ func (d *Driver) Publish(ctx context.Context, name string, recs []event.Record) 
 		return broker.Published{}, err
 	}
 	err = s.publish(ctx, t, recs)
+	done := broker.Published{Stored: s.stored, Duplicates: s.dups}
 	s.end(err)
 	if errors.Is(err, errNoStream) {
 		err = d.missing(ctx, name)
@@ -43,7 +44,7 @@ func (d *Driver) Publish(ctx context.Context, name string, recs []event.Record) 
 	if err != nil {
 		return broker.Published{}, d.failed(fmt.Sprintf("publish to topic %q", name), err)
 	}
-	return broker.Published{Stored: s.stored, Duplicates: s.dups}, nil
+	return done, nil
 }
 
 // fits refuses records that no stream takes before any is sent.
@@ -218,6 +219,7 @@ func (d *Driver) Append(ctx context.Context, name string, part int, at int64, re
 		return 0, err
 	}
 	err = s.append(ctx, t, p, at, recs)
+	end := int64(s.last)
 	s.end(err)
 	var api *jetstream.APIError
 	switch {
@@ -229,7 +231,7 @@ func (d *Driver) Append(ctx context.Context, name string, part int, at int64, re
 	if err != nil {
 		return 0, d.failed(fmt.Sprintf("append to topic %q", name), err)
 	}
-	return int64(s.last), nil
+	return end, nil
 }
 
 func (s *sender) append(ctx context.Context, t *topic, p *partition, at int64, recs []event.Record) error {
