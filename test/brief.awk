@@ -1,7 +1,7 @@
 # Shortens the output of `go test -v`: of a package that passed, the skipped
 # tests with their reasons, the numbers of crashes and comparisons, and the
-# closing line; of one that failed, everything but the tests that passed. At the
-# end it says what ran against what.
+# closing line; of one that failed, everything but the tests that passed.
+# What ran against what goes to the file named by the variable summary.
 
 /^=== (RUN|NAME|CONT|PAUSE)/ { lines[++n] = $0; test = $3; next }
 
@@ -53,5 +53,5 @@ test == "" { print; next } # outside of any test: a build that broke
 # Whatever came after the last closing line: a process that died.
 END {
 	for (i = 1; i <= n; i++) print lines[i]
-	if (ran != "") printf "== what ran against what ==\n%s", ran
+	if (ran != "") printf "%s", ran > (summary != "" ? summary : "/dev/stdout")
 }

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Vet, then every test once at full size, then once more under the race detector
-# with -short. Skipped tests are named with their reason; the last lines are go
-# test's own. Needs Go; the race detector needs a C compiler besides.
+# with -short. Skipped tests are named with their reason; the last lines say what
+# ran against what. Needs Go; the race detector needs a C compiler besides.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 GO=${GO:-go}
@@ -11,7 +11,9 @@ GO=${GO:-go}
 $GO vet ./...
 
 echo "== every test, once =="
-$GO test -v ./... 2>&1 | awk -f test/brief.awk
+summary=$(mktemp)
+trap 'rm -f "$summary"' EXIT
+$GO test -v ./... 2>&1 | awk -v summary="$summary" -f test/brief.awk
 
 if [ "$($GO env CGO_ENABLED)" = 1 ] && command -v "$($GO env CC)" >/dev/null; then
 	echo "== again under the race detector, -short =="
@@ -19,3 +21,6 @@ if [ "$($GO env CGO_ENABLED)" = 1 ] && command -v "$($GO env CC)" >/dev/null; th
 else
 	echo "== SKIP: no race detector: it needs a C compiler, and none is here ==" >&2
 fi
+
+echo "== what ran against what =="
+cat "$summary"

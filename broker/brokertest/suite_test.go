@@ -224,7 +224,7 @@ func TestSuiteFindsPlantedFaults(t *testing.T) {
 			"packed times: of concurrent appends at one end one is stored", "packed times: appends and ends survive a restart",
 		}},
 		{"torn append", faults{tornAppend: true}, []string{"an append that fails leaves nothing", "packed times: an append that fails leaves nothing"}},
-		{"acknowledged too early", faults{loseOnRestart: true}, []string{"records and topics survive a restart", "crash"}},
+		{"acknowledged too early", faults{loseOnRestart: true}, []string{"records and topics survive a restart", "crash", "markers: crash", "packed times: crash"}},
 	} {
 		for _, name := range f.cases {
 			t.Run(strings.ReplaceAll(f.name+"/"+name, " ", "_"), func(t *testing.T) {
