@@ -220,14 +220,12 @@ func (l *link) failed() error {
 	}
 }
 
-// closeGrace is how long a broker may take to close a connection.
-const closeGrace = time.Second
-
 // close says goodbye. The connection is closed by the broker, when it has read
-// all that was sent: closed from here, acknowledgements could be thrown away.
-func (l *link) close(err error) {
+// all that was sent: closed from here, acknowledgements could be thrown away, or be overtaken
+// by the next connection to the session. The broker may take grace for it.
+func (l *link) close(err error, grace time.Duration) {
 	if l.failed() == nil && l.write(&packets.Disconnect{Properties: &packets.Properties{}}) == nil {
-		t := time.NewTimer(closeGrace)
+		t := time.NewTimer(grace)
 		defer t.Stop()
 		select {
 		case <-l.ended:

@@ -1,19 +1,10 @@
 package mqtt
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"fmt"
-	"os"
-	"os/exec"
-	"path/filepath"
-	"runtime"
-	"slices"
-	"strconv"
-	"strings"
 	"sync/atomic"
-	"syscall"
 	"testing"
 	"time"
 
@@ -25,87 +16,30 @@ import (
 )
 
 // server is a Mosquitto that can be ended and started on the same data.
-type server struct {
-	t       testing.TB // it runs until this one ends
-	address string
-	words   map[string]string
-}
+type server struct{ *servers.Server }
 
 func start(t testing.TB, args ...string) *server {
 	t.Helper()
-	_, file, _, _ := runtime.Caller(0)
-	script := filepath.Join(filepath.Dir(file), "..", "..", "test", "servers", "mosquitto.sh")
-	cmd := exec.CommandContext(context.Background(), "bash", append([]string{script}, args...)...)
-	var stderr strings.Builder
-	cmd.Stderr = &stderr
-	cmd.WaitDelay = 10 * time.Second
-	stdin, err := cmd.StdinPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	stdout, err := cmd.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	line, _ := bufio.NewReader(stdout).ReadString('\n')
-	words := strings.Fields(line)
-	if len(words) < 2 || words[0] != "ready" {
-		err := cmd.Wait()
-		var exit *exec.ExitError
-		if errors.As(err, &exit) && exit.ExitCode() == 3 && !slices.Contains(strings.Split(os.Getenv("FRESHET_REQUIRE"), ","), "mosquitto") {
-			t.Skipf("NOT RUN: mosquitto: %s", stderr.String())
-		}
-		t.Fatalf("start mosquitto: %v\n%s", err, stderr.String())
-	}
-	t.Cleanup(func() {
-		_ = stdin.Close()
-		_ = cmd.Wait()
-	})
-	s := &server{t: t, address: words[1], words: map[string]string{}}
-	for _, w := range words[2:] {
-		k, v, _ := strings.Cut(w, "=")
-		s.words[k] = v
-	}
-	return s
+	return &server{servers.Run(t, "mosquitto", args...)}
 }
 
-// again ends the server by a signal and starts it on the same data.
-func (s *server) again(t testing.TB, signal syscall.Signal) {
+// again ends the server and starts it on the same data.
+func (s *server) again(t testing.TB, end func(...int) error) {
 	t.Helper()
-	pid, err := strconv.Atoi(s.words["pid"])
-	if err != nil {
+	if err := errors.Join(end(), s.Restart()); err != nil {
 		t.Fatal(err)
 	}
-	p, err := os.FindProcess(pid)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := p.Signal(signal); err != nil {
-		t.Fatal(err)
-	}
-	for range 200 { // its script waits for it, at the end
-		b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-		if err != nil || strings.Contains(string(b), ") Z ") {
-			break
-		}
-		time.Sleep(5 * time.Millisecond)
-	}
-	n := start(s.t, "dir="+s.words["dir"], "ports="+s.words["ports"])
-	s.words["pid"] = n.words["pid"]
 }
 
 func (s *server) url(path, options string) string {
-	return "mqtt://freshet:" + servers.Password + "@" + s.address + "/" + path + "?" + options
+	return "mqtt://freshet:" + servers.Password + "@" + s.Address + "/" + path + "?" + options
 }
 
 var queues atomic.Int64
 
 func (s *server) receivers(share string) bustest.ReceiverHarness {
 	h := bustest.ReceiverHarness{
-		Ordered: true, AcksInOrder: true, TellsRedelivery: true, Patience: 20 * time.Second,
+		Ordered: true, AcksInOrder: true, TellsRedelivery: true, Messages: 200, Patience: 20 * time.Second,
 		Queue: func(t testing.TB) bustest.Queue {
 			n := queues.Add(1)
 			open := func(t testing.TB, member int, l bus.Limits) bus.Receiver {
@@ -132,8 +66,8 @@ func (s *server) receivers(share string) bustest.ReceiverHarness {
 				},
 			}
 			if share == "" { // Mosquitto does not keep shared subscriptions across a restart
-				q.Restart = func(t testing.TB) { s.again(t, syscall.SIGTERM) }
-				q.Kill = func(t testing.TB) { s.again(t, syscall.SIGKILL) }
+				q.Restart = func(t testing.TB) { s.again(t, s.Stop) }
+				q.Kill = func(t testing.TB) { s.again(t, s.Kill) }
 			}
 			return q
 		},
@@ -209,13 +143,12 @@ func TestSenderAgainstMosquitto(t *testing.T) {
 						}
 					}
 				},
-				Restart: func(t testing.TB) { s.again(t, syscall.SIGTERM) },
+				Restart: func(t testing.TB) { s.again(t, s.Stop) },
 				Stall: func(t testing.TB) func() {
-					pid, _ := strconv.Atoi(s.words["pid"])
-					if err := syscall.Kill(pid, syscall.SIGSTOP); err != nil {
+					if err := s.Pause(); err != nil {
 						t.Fatal(err)
 					}
-					return func() { _ = syscall.Kill(pid, syscall.SIGCONT) }
+					return func() { _ = s.Resume() }
 				},
 			}
 		},

@@ -101,7 +101,7 @@ func (r *Receiver) connected(ctx context.Context) (*link, error) {
 		err = r.closedError("receive from")
 	}
 	if err != nil && l != nil {
-		l.close(err)
+		l.close(err, 0)
 		r.forget(l)
 	}
 	if err != nil {
@@ -334,7 +334,7 @@ func (r *Receiver) Close() error {
 	l := r.link
 	r.mu.Unlock()
 	if l != nil {
-		l.close(errkind.New(errkind.Closed, "the receiver is closed"))
+		l.close(errkind.New(errkind.Closed, "the receiver is closed"), r.s.timeout)
 		r.forget(l)
 	}
 	return nil

@@ -17,12 +17,11 @@ import (
 
 func TestMosquittoThatDemandsCredentials(t *testing.T) {
 	s := start(t, "tls")
-	w := s.words
-	ca, pair := "&tls_ca="+w["ca"], "&tls_cert="+w["cert"]+"&tls_key="+w["key"]
+	ca, pair := "&tls_ca="+s.Word("ca"), "&tls_cert="+s.Word("cert")+"&tls_key="+s.Word("key")
 	password := func(name string) (string, bool) {
 		return map[string]string{"GOOD": servers.Password, "BAD": "wrong-secret"}[name], name == "GOOD" || name == "BAD"
 	}
-	plain, secure := "mqtt://freshet@"+s.address+"/a/b?client_id=security", "mqtts://"+w["tls"]+"/a/b?client_id=security"
+	plain, secure := "mqtt://freshet@"+s.Address+"/a/b?client_id=security", "mqtts://"+s.Word("tls")+"/a/b?client_id=security"
 	for _, c := range []struct {
 		name, url string
 		kind      errkind.Kind // Unknown means that it works
@@ -35,10 +34,10 @@ func TestMosquittoThatDemandsCredentials(t *testing.T) {
 		{"certificate", secure + ca + pair, errkind.Unknown, ""},
 		{"certificate, by the other scheme", strings.Replace(secure, "mqtts", "mqtt+tls", 1) + ca + pair, errkind.Unknown, ""},
 		{"no certificate", secure + ca, errkind.Config, "certificate required"},
-		{"a certificate that nobody signed", secure + ca + "&tls_cert=" + w["other"] + "&tls_key=" + w["otherkey"], errkind.Config, "tls"},
+		{"a certificate that nobody signed", secure + ca + "&tls_cert=" + s.Word("other") + "&tls_key=" + s.Word("otherkey"), errkind.Config, "tls"},
 		{"a server that is not trusted", secure + pair, errkind.Config, "certificate"},
 		{"a server of another name", secure + ca + pair + "&tls_server_name=elsewhere", errkind.Config, "elsewhere"},
-		{"TLS to a plain port", "mqtts://" + s.address + "/a?timeout=2s", errkind.Transient, ""},
+		{"TLS to a plain port", "mqtts://" + s.Address + "/a?timeout=2s", errkind.Transient, ""},
 		{"nobody listens", "mqtt://127.0.0.1:1/a", errkind.Transient, "refused"},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -301,7 +301,7 @@ func (s *Sender) Close() error {
 	s.dial.Lock()
 	defer s.dial.Unlock()
 	if s.line != nil {
-		s.line.close(errkind.New(errkind.Closed, "the sender is closed"))
+		s.line.close(errkind.New(errkind.Closed, "the sender is closed"), 0) // all that counts was answered
 	}
 	return nil
 }

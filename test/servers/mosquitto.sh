@@ -2,13 +2,12 @@
 # A Mosquitto broker with the user "freshet" and the password "freshet-test", who
 # may not touch topics below forbidden/, from Debian's mosquitto.
 #
-#	mosquitto.sh [tls] [dir=DIR ports=PORT,TLSPORT]
+#	mosquitto.sh [tls]
 #
-# prints "ready HOST:PORT dir=DIR ports=… pid=PID" and, with tls,
-# "tls=HOST:PORT ca=FILE cert=FILE key=FILE other=FILE otherkey=FILE": that port demands a certificate of the
-# client's, and its common name is the user; other is a certificate that nobody signed.
-# Sessions are written to disk at each change. With dir and ports it starts again on the data
-# that an earlier one left; the earlier one removes the folder.
+# prints "ready HOST:PORT dir=DIR" and, with tls,
+# "tls=HOST:PORT ca=FILE cert=FILE key=FILE other=FILE otherkey=FILE": that port demands a certificate
+# of the client's, whose common name is the user; other is one that nobody signed.
+# Sessions are written to disk at each change.
 #
 # "mosquitto.sh install" installs the package and "mosquitto.sh present" tells
 # whether it is there.
@@ -30,70 +29,62 @@ esac
 [ -x "$program" ] && command -v mosquitto_passwd >/dev/null || { echo "mosquitto is not installed" >&2; exit 3; }
 . "$(dirname "$0")/lib.sh"
 
-tls= again= ports=
+tls=
 for word; do
 	case $word in
 	tls) tls=1 ;;
-	dir=*)
-		rm -rf "$dir"
-		dir=${word#dir=}
-		again=1
-		;;
-	ports=*) ports=${word#ports=} ;;
 	*) echo "unknown argument $word" >&2; exit 1 ;;
 	esac
 done
-if [ -n "$again" ]; then
-	rm() { :; } # the folder is another one's
-fi
-[ -n "$ports" ] || ports=$(free_port),$(free_port)
-port=${ports%,*} tlsport=${ports#*,}
+port=$(free_port)
+tlsport=$(free_port)
 
-if [ -z "$again" ]; then
-	mkdir "$dir/data"
-	touch "$dir/passwords" && chmod 600 "$dir/passwords"
-	mosquitto_passwd -b "$dir/passwords" freshet freshet-test
-	printf 'user freshet\ntopic readwrite #\ntopic deny forbidden/#\ntopic deny $share/+/forbidden/#\n' >"$dir/acl"
-	# Root may not become another user here, because the folder is root's.
-	cat >"$dir/conf" <<-END
-	user $(id -un)
-	per_listener_settings false
-	persistence true
-	persistence_location $dir/data/
-	autosave_on_changes true
-	autosave_interval 1
-	max_queued_messages 0
-	max_inflight_messages 0
-	max_packet_size 2000000
-	allow_anonymous false
-	password_file $dir/passwords
-	acl_file $dir/acl
-	listener $port 127.0.0.1
+mkdir "$dir/data"
+touch "$dir/passwords" && chmod 600 "$dir/passwords"
+mosquitto_passwd -b "$dir/passwords" freshet freshet-test
+printf 'user freshet\ntopic readwrite #\ntopic deny forbidden/#\ntopic deny $share/+/forbidden/#\n' >"$dir/acl"
+# Root may not become another user here, because the folder is root's.
+cat >"$dir/conf" <<-END
+user $(id -un)
+per_listener_settings false
+persistence true
+persistence_location $dir/data/
+autosave_on_changes true
+autosave_interval 1
+max_queued_messages 0
+max_inflight_messages 0
+max_packet_size 2000000
+allow_anonymous false
+password_file $dir/passwords
+acl_file $dir/acl
+listener $port 127.0.0.1
+END
+if [ -n "$tls" ]; then
+	command -v openssl >/dev/null || { echo "openssl is not installed" >&2; exit 3; }
+	req() { openssl req -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 "$@" 2>/dev/null; }
+	req -x509 -subj /CN=ca -keyout "$dir/ca.key" -out "$dir/ca.pem"
+	printf 'subjectAltName=IP:127.0.0.1,DNS:localhost' >"$dir/san"
+	for name in server freshet; do
+		req -subj "/CN=$name" -keyout "$dir/$name.key" -out "$dir/$name.csr"
+		openssl x509 -req -in "$dir/$name.csr" -CA "$dir/ca.pem" -CAkey "$dir/ca.key" -CAcreateserial -days 2 \
+			-extfile "$dir/san" -out "$dir/$name.pem" 2>/dev/null
+	done
+	req -x509 -subj /CN=freshet -keyout "$dir/other.key" -out "$dir/other.pem"
+	cat >>"$dir/conf" <<-END
+	listener $tlsport 127.0.0.1
+	cafile $dir/ca.pem
+	certfile $dir/server.pem
+	keyfile $dir/server.key
+	require_certificate true
+	use_identity_as_username true
 	END
-	if [ -n "$tls" ]; then
-		command -v openssl >/dev/null || { echo "openssl is not installed" >&2; exit 3; }
-		req() { openssl req -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 "$@" 2>/dev/null; }
-		req -x509 -subj /CN=ca -keyout "$dir/ca.key" -out "$dir/ca.pem"
-		printf 'subjectAltName=IP:127.0.0.1,DNS:localhost' >"$dir/san"
-		for name in server freshet; do
-			req -subj "/CN=$name" -keyout "$dir/$name.key" -out "$dir/$name.csr"
-			openssl x509 -req -in "$dir/$name.csr" -CA "$dir/ca.pem" -CAkey "$dir/ca.key" -CAcreateserial -days 2 \
-				-extfile "$dir/san" -out "$dir/$name.pem" 2>/dev/null
-		done
-		req -x509 -subj /CN=freshet -keyout "$dir/other.key" -out "$dir/other.pem"
-		cat >>"$dir/conf" <<-END
-		listener $tlsport 127.0.0.1
-		cafile $dir/ca.pem
-		certfile $dir/server.pem
-		keyfile $dir/server.key
-		require_certificate true
-		use_identity_as_username true
-		END
-	fi
 fi
-"$program" -c "$dir/conf" >"$dir/log" 2>&1 </dev/null &
-server=$!
-words=
-[ -f "$dir/ca.pem" ] && words=" tls=127.0.0.1:$tlsport ca=$dir/ca.pem cert=$dir/freshet.pem key=$dir/freshet.key other=$dir/other.pem otherkey=$dir/other.key"
+launch() {
+	"$program" -c "$dir/conf" >"$dir/log" 2>&1 </dev/null &
+	server=$!
+}
 answers() { (exec 3<>"/dev/tcp/127.0.0.1/$port"); }
-serve "127.0.0.1:$port dir=$dir ports=$port,$tlsport pid=$server$words" answers
+words=
+[ -n "$tls" ] && words=" tls=127.0.0.1:$tlsport ca=$dir/ca.pem cert=$dir/freshet.pem key=$dir/freshet.key other=$dir/other.pem otherkey=$dir/other.key"
+launch
+serve "127.0.0.1:$port dir=$dir$words" answers
