@@ -31,6 +31,9 @@ type Driver struct {
 	admin    *kadm.Client
 	producer *kgo.Client // of Publish
 
+	packing   kgo.Compressor // nil where nothing is compressed
+	unpacking kgo.Decompressor
+
 	topics  topicCache
 	facts   factCache
 	looks   lookCache
@@ -80,6 +83,8 @@ func Open(ctx context.Context, url string, o Options) (*Driver, error) {
 	}
 	d.ctx, d.stop = context.WithCancel(context.Background())
 	d.batches.New = newBatch
+	d.packing, _ = kgo.DefaultCompressor(s.compression) // fails for codecs that there are not
+	d.unpacking = kgo.DefaultDecompressor()
 	d.own.name = rand.Text()[:12]
 	if err := d.connect(ctx); err != nil {
 		d.stop()
@@ -164,8 +169,12 @@ func (d *Driver) explain(err error) error {
 	kind := kindOf(err)
 	var eof *kgo.ErrFirstReadEOF
 	switch {
+	case d.s.saslName == "oauthbearer" && strings.Contains(err.Error(), "oauth response"):
+		return errkind.Errorf(errkind.Config, "the server refused sasl=oauthbearer with this token: %w", err)
 	case kind == errkind.Config && d.s.saslName != "" && strings.Contains(err.Error(), "SASL"):
-		return errkind.Errorf(kind, "the server refused sasl=%s with this user and password: %w", d.s.saslName, err)
+		return errkind.Errorf(kind, "the server refused sasl=%s with these credentials: %w", d.s.saslName, err)
+	case strings.Contains(err.Error(), "invalid large response size"): // an answer in another protocol
+		return errkind.Errorf(errkind.Config, "what answers speaks no Kafka, or demands TLS (kafka+tls://): %w", err)
 	case errors.As(err, &eof) && d.s.endpoint.TLS() == nil:
 		return errkind.Errorf(errkind.Config, "the server closed the connection at the first request: it may demand TLS (kafka+tls://) or SASL (sasl=…): %w", err)
 	case errors.As(err, &eof):

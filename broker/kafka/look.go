@@ -198,7 +198,7 @@ func (d *Driver) readAt(ctx context.Context, t *topic, leader int32, from map[in
 			}
 			rp.ErrorCode = 0
 			o := kgo.ProcessFetchPartitionOpts{Offset: at, IsolationLevel: level, Topic: t.name, Partition: rp.Partition}
-			fp, next := kgo.ProcessFetchPartition(o, rp, kgo.DefaultDecompressor(), nil)
+			fp, next := kgo.ProcessFetchPartition(o, rp, d.unpacking, nil)
 			if fp.Err != nil {
 				return fp.Err
 			}

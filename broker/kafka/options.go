@@ -4,9 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
-	"net"
 	"os"
-	"strings"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -199,10 +197,4 @@ func (s *settings) client(more ...kgo.Opt) (*kgo.Client, error) {
 // pause is how long the client waits after the nth failure in a row.
 func pause(n int) time.Duration {
 	return min(20*time.Millisecond<<min(max(n-1, 0), 10), time.Second)
-}
-
-// plainAddress reports whether host has a port that is a number, for a hint.
-func plainAddress(host string) bool {
-	_, port, err := net.SplitHostPort(host)
-	return err == nil && strings.Trim(port, "0123456789") == ""
 }

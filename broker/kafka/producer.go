@@ -30,7 +30,6 @@ type producer struct {
 	next  map[place]int32 // sequence numbers of this epoch
 	// unsure: the transaction before may still be open; begin ends it.
 	unsure bool
-	codec  kgo.Compressor
 
 	raw    []byte // of the batch under construction
 	packed bytes.Buffer
@@ -50,8 +49,7 @@ func (d *Driver) producersPerClaim() int {
 }
 
 func (d *Driver) newProducer(cl *kgo.Client, id string) *producer {
-	codec, _ := kgo.DefaultCompressor(d.s.compression) // only fails for codecs that there are not
-	return &producer{d: d, client: cl, id: id, pid: -1, epoch: -1, unsure: true, codec: codec}
+	return &producer{d: d, client: cl, id: id, pid: -1, epoch: -1, next: map[place]int32{}, unsure: true}
 }
 
 // begin makes this producer the owner of its id: who was it before is fenced,
@@ -414,9 +412,9 @@ const minCompressed = 256
 
 // compress returns a batch of its own memory, with the codec in its attributes.
 func (p *producer) compress(raw []byte) []byte {
-	if p.codec != nil && len(raw) >= minCompressed {
+	if p.d.packing != nil && len(raw) >= minCompressed {
 		p.packed.Reset()
-		out, codec := p.codec.Compress(&p.packed, raw[batchHeader:])
+		out, codec := p.d.packing.Compress(&p.packed, raw[batchHeader:])
 		if codec != kgo.CodecNone && len(out) < len(raw)-batchHeader {
 			b := make([]byte, batchHeader, batchHeader+len(out))
 			b[22] = byte(codec)

@@ -153,6 +153,24 @@ type outgoing struct {
 	records []kgo.Record
 	headers []kgo.RecordHeader
 	bytes   []byte
+	names   []string // of headers, each once
+}
+
+// maxNames bounds the names of headers that are looked for, one by one.
+const maxNames = 16
+
+// name returns a string of b, one for all records of the call.
+func (o *outgoing) name(b []byte) string {
+	for _, n := range o.names {
+		if n == string(b) {
+			return n
+		}
+	}
+	n := string(b)
+	if len(o.names) < maxNames {
+		o.names = append(o.names, n)
+	}
+	return n
 }
 
 func copyRecords(topic string, recs []event.Record, partition func(i int) int32) *outgoing {
@@ -188,12 +206,12 @@ func copyRecords(topic string, recs []event.Record, partition func(i int) int32)
 		if len(r.ID) > 0 {
 			o.headers = append(o.headers, kgo.RecordHeader{Key: event.HeaderID, Value: o.copy(r.ID)})
 		}
-		for h := event.Headers(r.Headers); ; {
+		for h := r.Headers; ; {
 			name, v, rest, ok := h.Cut()
 			if !ok {
 				break
 			}
-			o.headers = append(o.headers, kgo.RecordHeader{Key: string(name), Value: o.copy(v)})
+			o.headers = append(o.headers, kgo.RecordHeader{Key: o.name(name), Value: o.copy(v)})
 			h = rest
 		}
 		k.Headers = o.headers[from:len(o.headers):len(o.headers)]
