@@ -48,7 +48,7 @@ func brokers() []brokerSpec {
 		},
 		{
 			name: "rabbitmq", script: "rabbitmq", advertises: true,
-			url: func(a string, _ *servers.Server) string { return "rabbitmq+stream://" + user + a }, version: []string{"dpkg-query", "-W", "-f", "${Version}", "rabbitmq-server"},
+			url: func(a string, _ *servers.Server) string { return "rabbitmq-stream://" + user + a }, version: []string{"dpkg-query", "-W", "-f", "${Version}", "rabbitmq-server"},
 		},
 	}
 }
