@@ -233,16 +233,13 @@ func (c *cursor) wait(ctx context.Context) (pulsar.Message, error) {
 	}
 }
 
-// lastID asks the broker for the position of the last message; -1 where there is none.
+// lastID asks the broker for the position of the last message; -1 where there
+// is none. It asks the admin API: the library's own question may never return.
 func (c *cursor) lastID(ctx context.Context) (int64, error) {
-	ctx, stop := c.d.scope(ctx)
-	defer stop()
-	reader := c.src.reader
-	m, err := await(ctx, c.d, reader.GetLastMessageID, nil)
-	if err != nil || m.EntryID() < 0 {
+	at, err := c.d.lastID(ctx, c.p.topic.physical(c.p.index))
+	if err != nil || at.entry < 0 {
 		return -1, err
 	}
-	at, _ := idOf(m)
 	return at.position()
 }
 
