@@ -96,7 +96,10 @@ func parse(raw, kind string, o Options) (*target, error) {
 	if address == "" {
 		address, _ = env(emulatorVariable)
 	}
-	return t, t.reach(address, file)
+	if err := t.reach(address, file); err != nil {
+		return nil, err
+	}
+	return t, nil
 }
 
 // reach finds out how to reach the service.
@@ -116,6 +119,7 @@ func (t *target) reach(address, file string) error {
 	if secure != nil {
 		t.client = append(t.client, option.WithGRPCDialOption(grpc.WithTransportCredentials(grpccredentials.NewTLS(secure))))
 	}
+	//nolint:staticcheck // SA1019: the file is the user's own, named in the user's own URL
 	found, err := credentials.DetectDefault(&credentials.DetectOptions{Scopes: []string{scope}, CredentialsFile: file})
 	if err != nil {
 		return errkind.Errorf(errkind.Config, "open %s: no credentials of Google Cloud: name a file by credentials=, or log in with gcloud auth application-default login: %w", t.endpoint, err)

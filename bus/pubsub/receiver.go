@@ -53,9 +53,10 @@ func OpenReceiver(ctx context.Context, url string, o Options) (*Receiver, error)
 	s := &subscription{target: t, client: client, name: t.path(t.name), limit: o.Limits.Unacknowledged}
 	check, cancel := context.WithTimeout(ctx, t.timeout)
 	defer cancel()
-	if _, err := client.GetSubscription(check, &pubsubpb.GetSubscriptionRequest{Subscription: s.name}); t.opened(err) != nil {
+	_, err = client.GetSubscription(check, &pubsubpb.GetSubscriptionRequest{Subscription: s.name})
+	if err = t.opened(err); err != nil {
 		_ = client.Close()
-		return nil, t.opened(err)
+		return nil, err
 	}
 	r := lease.New(s, lease.Options{
 		Lease: t.lease, Pulls: 1, PullMax: s.limit, Batch: ackBatch, Unacknowledged: s.limit,

@@ -42,9 +42,10 @@ func OpenSender(ctx context.Context, url string, o Options) (*Sender, error) {
 	if t.name != "" {
 		check, cancel := context.WithTimeout(ctx, t.timeout)
 		defer cancel()
-		if _, err := client.GetTopic(check, &pubsubpb.GetTopicRequest{Topic: t.path(t.name)}); t.opened(err) != nil {
+		_, err = client.GetTopic(check, &pubsubpb.GetTopicRequest{Topic: t.path(t.name)})
+		if err = t.opened(err); err != nil {
 			_ = client.Close()
-			return nil, t.opened(err)
+			return nil, err
 		}
 	}
 	s := &Sender{target: t, client: client}

@@ -14,6 +14,7 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"sync"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -24,6 +25,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/credentials/stscreds"
 	"github.com/aws/aws-sdk-go-v2/service/sts"
 	"github.com/aws/smithy-go"
+	"github.com/aws/smithy-go/logging"
 	smithyhttp "github.com/aws/smithy-go/transport/http"
 
 	"github.com/freshet-io/freshet/errkind"
@@ -75,6 +77,7 @@ func (t *Target) Config(ctx context.Context) (aws.Config, error) {
 	options := []func(*config.LoadOptions) error{
 		config.WithRegion(t.Region),
 		config.WithHTTPClient(client),
+		config.WithLogger(logging.Nop{}), // what it warns of are errors that calls return too
 		config.WithRetryer(func() aws.Retryer { return aws.NopRetryer{} }),
 	}
 	if t.profile != "" {
@@ -173,4 +176,36 @@ func KindOfCode(code string) errkind.Kind {
 		return errkind.Transient
 	}
 	return errkind.Unknown
+}
+
+// Each runs call for every chunk, up to inFlight at a time, until one fails, and
+// returns the first error when all have ended.
+func Each[T any](chunks []T, inFlight int, call func(T) error) error {
+	var (
+		wg    sync.WaitGroup
+		mu    sync.Mutex
+		first error
+	)
+	slots := make(chan struct{}, inFlight)
+	for _, c := range chunks {
+		slots <- struct{}{}
+		mu.Lock()
+		stop := first != nil
+		mu.Unlock()
+		if stop {
+			break
+		}
+		wg.Go(func() {
+			defer func() { <-slots }()
+			if err := call(c); err != nil {
+				mu.Lock()
+				defer mu.Unlock()
+				if first == nil {
+					first = err
+				}
+			}
+		})
+	}
+	wg.Wait()
+	return first
 }

@@ -122,7 +122,11 @@ func (r *Receiver) Receive(ctx context.Context, max int) ([]bus.Message, error) 
 		r.resting = false
 		r.changed.Broadcast()
 	}
-	var stop func() bool
+	defer context.AfterFunc(ctx, func() {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		r.changed.Broadcast()
+	})()
 	for {
 		if r.closed {
 			return nil, r.closedError()
@@ -138,14 +142,6 @@ func (r *Receiver) Receive(ctx context.Context, max int) ([]bus.Message, error) 
 			// pauses count.
 			r.err, r.resting = nil, true
 			return nil, err
-		}
-		if stop == nil {
-			stop = context.AfterFunc(ctx, func() {
-				r.mu.Lock()
-				defer r.mu.Unlock()
-				r.changed.Broadcast()
-			})
-			defer stop()
 		}
 		r.changed.Wait()
 	}
