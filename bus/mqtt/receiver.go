@@ -31,7 +31,8 @@ type Receiver struct {
 	// pending are the messages of link that were not acknowledged to the broker, in the order in
 	// which they came; waiting are those of them that are not out, in the order to hand out.
 	pending, waiting []*message
-	came             chan struct{} // has room for a sign that something changed
+	came             chan struct{} // takes a sign that there is something to hand out
+	room             chan struct{} // takes a sign that something was
 }
 
 // message is a message of one link.
@@ -48,7 +49,7 @@ func OpenReceiver(ctx context.Context, url string, l bus.Limits, o Options) (*Re
 	if err != nil {
 		return nil, err
 	}
-	r := &Receiver{s: s, limit: l.Unacknowledged, logger: o.logger(), came: make(chan struct{}, 1)}
+	r := &Receiver{s: s, limit: l.Unacknowledged, logger: o.logger(), came: make(chan struct{}, 1), room: make(chan struct{}, 1)}
 	if r.limit <= 0 {
 		r.limit = bus.DefaultUnacknowledged
 	}
@@ -143,7 +144,19 @@ func (r *Receiver) take(l *link, p *packets.ControlPacket, granted chan<- error)
 		}
 		r.mu.Lock()
 		defer r.mu.Unlock()
-		if len(r.pending) >= r.limit+maxReceive {
+		// What is sent at QoS 0 does not heed the limit: nothing more is read then, until there is room.
+		for c.QoS == 0 && len(r.waiting) >= r.limit {
+			r.mu.Unlock()
+			select {
+			case <-r.room:
+			case <-l.ended:
+			}
+			r.mu.Lock()
+			if l.failed() != nil {
+				return nil
+			}
+		}
+		if len(r.pending) > r.limit+maxReceive {
 			return errkind.Errorf(errkind.Transient, "the server sends more than was asked for")
 		}
 		m := &message{publish: c, of: l}
@@ -224,6 +237,10 @@ func (r *Receiver) hand(most int) []bus.Message {
 		ms[i] = bus.Message{Record: recordOf(m.publish, r.s.key), Token: m, Redelivered: m.nacked || m.publish.Duplicate}
 	}
 	r.waiting = slices.Delete(r.waiting, 0, n)
+	select {
+	case r.room <- struct{}{}:
+	default:
+	}
 	return ms
 }
 
@@ -274,7 +291,8 @@ func (r *Receiver) Ack(_ context.Context, messages []bus.Message) error {
 // Nack implements bus.Receiver.
 func (r *Receiver) Nack(_ context.Context, messages []bus.Message) error {
 	var back []*message
-	_, lost, err := r.mine("give back to", messages, func(m *message) {
+	// What is of a connection that was lost comes again anyway.
+	_, _, err := r.mine("give back to", messages, func(m *message) {
 		m.nacked = true
 		back = append(back, m)
 	})
@@ -285,7 +303,6 @@ func (r *Receiver) Nack(_ context.Context, messages []bus.Message) error {
 	defer r.mu.Unlock()
 	r.waiting = append(back, r.waiting...)
 	r.signal()
-	_ = lost // those come again anyway
 	return nil
 }
 

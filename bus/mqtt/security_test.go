@@ -2,6 +2,7 @@ package mqtt
 
 import (
 	"errors"
+	"fmt"
 	"net"
 	"strings"
 	"testing"
@@ -201,5 +202,44 @@ func TestAServerThatGoesSilentIsNoticed(t *testing.T) {
 	case <-l.ended: // the pings were not answered
 	case <-time.After(20 * time.Second):
 		t.Error("a silent server was not noticed")
+	}
+}
+
+func TestMessagesAtQoS0AreTakenAtTheReceiversPace(t *testing.T) {
+	const n, limit = 200, 8
+	address := scripted(t, func(p *packets.ControlPacket) []packets.Packet {
+		answer := accept(p)
+		for i := range n {
+			if p.Type == packets.SUBSCRIBE {
+				answer = append(answer, &packets.Publish{Topic: "a", Payload: fmt.Append(nil, i), Properties: &packets.Properties{}})
+			}
+		}
+		return answer
+	})
+	r, err := OpenReceiver(t.Context(), "mqtt://"+address+"/a", bus.Limits{Unacknowledged: limit}, Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	for next := 0; next < n; {
+		m, err := r.Receive(t.Context(), 5)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i := range m {
+			if got := string(m[i].Record.Value); got != fmt.Sprint(next) {
+				t.Fatalf("message %s comes where %d is next", got, next)
+			}
+			next++
+		}
+		r.mu.Lock()
+		held := len(r.pending)
+		r.mu.Unlock()
+		if held > 2*limit+5 {
+			t.Fatalf("%d messages are held, with a limit of %d", held, limit)
+		}
+		if err := r.Ack(t.Context(), m); err != nil {
+			t.Fatal(err)
+		}
 	}
 }
