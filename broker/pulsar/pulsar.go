@@ -3,7 +3,9 @@ package pulsar
 import (
 	"context"
 	"crypto/tls"
+	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"net/http"
@@ -145,6 +147,9 @@ func (d *Driver) dial(ctx context.Context, host string) error {
 		kind := endpoint.NetworkKind(err)
 		if kind == errkind.Unknown {
 			kind = errkind.Transient
+		}
+		if d.set.tls != nil && errors.Is(err, io.EOF) {
+			return errkind.Errorf(kind, "%s ends the connection when TLS begins; is that its port for TLS? %w", host, err)
 		}
 		return errkind.With(kind, err)
 	}
