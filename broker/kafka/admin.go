@@ -17,8 +17,8 @@ import (
 )
 
 // CreateTopic implements broker.Admin. The topic's times are those at which the
-// server stored each record. Where servers set these configurations themselves
-// (Event Hubs), the topic is made with what they take.
+// server stored each record. It returns when every server knows the topic and
+// its partitions have leaders at work.
 func (d *Driver) CreateTopic(ctx context.Context, c broker.TopicConfig) error {
 	call, cancel := d.begin(ctx)
 	defer cancel()

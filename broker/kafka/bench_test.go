@@ -210,7 +210,7 @@ func (x *bench) clientTransforms(b *testing.B, size int) {
 	out := x.topic(b)
 	x.next++
 	session, err := kgo.NewGroupTransactSession(kgo.SeedBrokers(x.s.Address), kgo.ProducerLinger(0), kgo.FetchIsolationLevel(kgo.ReadCommitted()),
-		kgo.ConsumerGroup(fmt.Sprintf("client-%d", x.next)), kgo.ConsumeTopics(x.in), kgo.RequireStableFetchOffsets(),
+		kgo.ConsumerGroup(fmt.Sprintf("client-%d", x.next)), kgo.ConsumeTopics(x.in),
 		kgo.TransactionalID(fmt.Sprintf("client-%d", x.next)), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()))
 	if err != nil {
 		b.Fatal(err)

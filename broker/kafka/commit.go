@@ -38,10 +38,16 @@ func (d *Driver) Commit(ctx context.Context, tx *broker.Tx) error {
 	for _, x := range positions {
 		claims = append(claims, x.claims...)
 	}
+	held := 0
+	defer func() {
+		for _, c := range claims[:held] {
+			<-c.busy
+		}
+	}()
 	for _, c := range claims { // in one order everywhere, so that no two wait for each other
 		select {
 		case c.busy <- struct{}{}:
-			defer func() { <-c.busy }()
+			held++
 		case <-call.Done():
 			return d.failed(ctx, call.Err(), "commit: wait for the commit before")
 		}

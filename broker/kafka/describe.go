@@ -2,6 +2,7 @@ package kafka
 
 import (
 	"context"
+	"errors"
 	"strconv"
 	"sync"
 	"time"
@@ -133,7 +134,7 @@ func (d *Driver) askOffsets(ctx context.Context, topic string, partitions []int3
 func (d *Driver) committed(ctx context.Context, cl requester, t *topic, group string, stable bool) ([]int64, error) {
 	for n := 1; ; n++ {
 		out, err := d.askCommitted(ctx, cl, t, group, stable)
-		if err != kerr.UnstableOffsetCommit {
+		if !errors.Is(err, kerr.UnstableOffsetCommit) {
 			return out, err
 		}
 		if err := wait(ctx, min(pause(n)/8, 50*time.Millisecond)); err != nil {
@@ -170,7 +171,7 @@ func (d *Driver) askCommitted(ctx context.Context, cl requester, t *topic, group
 	}
 	take := func(p int32, offset int64, c int16) error {
 		switch err := code(c); {
-		case err == kerr.GroupIDNotFound:
+		case errors.Is(err, kerr.GroupIDNotFound):
 			return nil
 		case err != nil:
 			return err
@@ -182,7 +183,7 @@ func (d *Driver) askCommitted(ctx context.Context, cl requester, t *topic, group
 	}
 	if len(resp.Groups) > 0 {
 		switch err := code(resp.Groups[0].ErrorCode); {
-		case err == kerr.GroupIDNotFound:
+		case errors.Is(err, kerr.GroupIDNotFound):
 			return out, nil
 		case err != nil:
 			return nil, err
@@ -197,7 +198,7 @@ func (d *Driver) askCommitted(ctx context.Context, cl requester, t *topic, group
 		return out, nil
 	}
 	switch err := code(resp.ErrorCode); {
-	case err == kerr.GroupIDNotFound:
+	case errors.Is(err, kerr.GroupIDNotFound):
 		return out, nil
 	case err != nil:
 		return nil, err

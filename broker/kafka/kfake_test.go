@@ -31,7 +31,8 @@ func newFake(t testing.TB, opts ...kfake.Opt) *fake {
 	port := l.Addr().(*net.TCPAddr).Port
 	l.Close()
 	f := &fake{url: "kafka://127.0.0.1:" + strconv.Itoa(port) + "?session_timeout=2s"}
-	f.opts = append(opts, kfake.NumBrokers(1), kfake.Ports(port), kfake.DataDir(t.TempDir()), kfake.SyncWrites(), kfake.GroupMinSessionTimeout(100*time.Millisecond))
+	f.opts = append(f.opts, opts...)
+	f.opts = append(f.opts, kfake.NumBrokers(1), kfake.Ports(port), kfake.DataDir(t.TempDir()), kfake.SyncWrites(), kfake.GroupMinSessionTimeout(100*time.Millisecond))
 	f.start(t)
 	t.Cleanup(func() { f.cluster.Close() })
 	return f
@@ -76,7 +77,7 @@ func (f *fake) harness() brokertest.Harness {
 		Restart:         again,
 		Crash:           again,
 		Patience:        time.Minute,
-		TimeGranularity: time.Millisecond,
+		TimeGranularity: 5 * time.Millisecond, // it takes the time before it takes the turn
 		Against:         "kfake",
 	}
 }

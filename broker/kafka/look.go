@@ -2,6 +2,7 @@ package kafka
 
 import (
 	"context"
+	"errors"
 	"sync"
 	"time"
 
@@ -193,7 +194,7 @@ func (d *Driver) readAt(ctx context.Context, t *topic, leader int32, from map[in
 			if !ok {
 				continue
 			}
-			if err := code(rp.ErrorCode); err != nil && err != kerr.OffsetOutOfRange {
+			if err := code(rp.ErrorCode); err != nil && !errors.Is(err, kerr.OffsetOutOfRange) {
 				return err
 			}
 			rp.ErrorCode = 0

@@ -190,7 +190,7 @@ func (p *producer) announce(ctx context.Context, parts []*part, positions []posi
 			}
 			for _, rt := range resp.Topics {
 				for _, rp := range rt.Partitions {
-					if err := code(rp.ErrorCode); err != nil && err != kerr.OperationNotAttempted {
+					if err := code(rp.ErrorCode); err != nil && !errors.Is(err, kerr.OperationNotAttempted) {
 						return err
 					}
 				}
@@ -291,8 +291,8 @@ func (p *producer) produce(ctx context.Context, leader int32, list []*part, roun
 		for _, rt := range kresp.(*kmsg.ProduceResponse).Topics {
 			for _, rp := range rt.Partitions {
 				switch err := code(rp.ErrorCode); {
-				case err == nil, err == kerr.DuplicateSequenceNumber:
-				case err == kerr.ConcurrentTransactions:
+				case err == nil, errors.Is(err, kerr.DuplicateSequenceNumber):
+				case errors.Is(err, kerr.ConcurrentTransactions):
 					again = err
 				default:
 					if stale(err) {
@@ -389,10 +389,13 @@ func (p *producer) abort() {
 	}
 }
 
+var emptyHeader [batchHeader]byte
+
 // pack makes the batches of records for one partition, each of at most limit bytes.
 func (p *producer) pack(x *part, recs []event.Record, limit int) {
 	for len(recs) > 0 {
-		raw := append(p.raw[:0], make([]byte, batchHeader)...)
+		raw := p.raw[:0]
+		raw = append(raw, emptyHeader[:]...)
 		n := 0
 		for n < len(recs) {
 			if size := recordLength(&recs[n], n); n > 0 && len(raw)+size+varintLen(size) > limit {

@@ -52,3 +52,28 @@ func TestKeepsTheContract(t *testing.T) {
 func TestSurvivesCrashes(t *testing.T) {
 	brokertest.RunCrash(t, harness(servers.Run(t, "kafka"), serverVersion))
 }
+
+// A node of three that dies takes nothing with it, and its work goes on elsewhere.
+func TestSurvivesCrashesOfANodeOfThree(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes a minute or two")
+	}
+	s := servers.Run(t, "kafka", "cluster")
+	h := harness(s, serverVersion+", three nodes")
+	node := 0
+	h.Crash = func(t testing.TB, d broker.Driver) broker.Driver {
+		t.Helper()
+		if node > 0 {
+			if err := s.Restart(node); err != nil {
+				t.Fatal(err)
+			}
+		}
+		node = node%3 + 1
+		if err := s.Kill(node); err != nil {
+			t.Fatal(err)
+		}
+		return d // it finds the other nodes
+	}
+	h.Crashes = 3
+	brokertest.RunCrash(t, h)
+}

@@ -41,11 +41,11 @@ func TestBatchesReadBackAsTheyWerePacked(t *testing.T) {
 		{ID: []byte("x"), Headers: event.Headers(nil).AppendString("ce_id", "another")},
 	}
 	for _, codec := range []kgo.CompressionCodec{kgo.NoCompression(), kgo.SnappyCompression(), kgo.Lz4Compression(), kgo.ZstdCompression(), kgo.GzipCompression()} {
+		packing, err := kgo.DefaultCompressor(codec)
+		if err != nil {
+			t.Fatal(err)
+		}
 		for _, limit := range []int{1 << 20, 200, 1} {
-			packing, err := kgo.DefaultCompressor(codec)
-			if err != nil {
-				t.Fatal(err)
-			}
 			d := &Driver{packing: packing}
 			p := d.newProducer(nil, "id")
 			p.took(7, 3)

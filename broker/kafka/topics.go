@@ -2,6 +2,7 @@ package kafka
 
 import (
 	"context"
+	"errors"
 	"sync"
 	"time"
 
@@ -103,7 +104,7 @@ func (d *Driver) askTopic(ctx context.Context, from requester, name string) (*to
 	}
 	mt := &resp.Topics[0]
 	switch err := code(mt.ErrorCode); {
-	case err == kerr.UnknownTopicOrPartition, err == kerr.InvalidTopicException:
+	case errors.Is(err, kerr.UnknownTopicOrPartition), errors.Is(err, kerr.InvalidTopicException):
 		return nil, errkind.Errorf(errkind.NotFound, "there is no topic %q", name)
 	case err != nil:
 		return nil, err
