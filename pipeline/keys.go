@@ -93,6 +93,7 @@ var freshnessKeys = object{keys: []key{
 
 var sourceKeys = object{keys: []key{
 	{"topic", "topic: transactions", "The topic to read; it is made if missing.", topicForm()},
+	{"from", "", "URL of a queue or bus whose messages are carried to the topic, such as amqp://host/?queue=payments.", textForm()},
 	{"contract", "contract: contracts/transaction.schema.json", "The contract of its events: a path, relative to this file.", textForm()},
 	{"id", "", "The field that identifies an event (default: the contract's).", textForm()},
 	{"key", "", "The field that order and state go by (default: the contract's).", textForm()},
@@ -178,6 +179,7 @@ var cacheKeys = object{keys: []key{
 var outputKeys = object{keys: []key{
 	{"partitions", "", "Partitions of the topic when it is made (default 4).", wholeForm(1, maxPartitions)},
 	{"retention", "", "How long results are kept (default: for ever).", durationForm()},
+	{"also", "", "URLs of queues, databases, files and webhooks that results are handed to as well.", listForm(textForm())},
 }}
 
 // stepKeys are the kinds of steps; a step has one of them.

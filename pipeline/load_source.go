@@ -1,6 +1,8 @@
 package pipeline
 
 import (
+	"slices"
+	"strings"
 	"time"
 
 	"go.yaml.in/yaml/v4"
@@ -16,6 +18,10 @@ func (r *reader) source(n *yaml.Node, s *Source) {
 	s.pos = posOf(n)
 	m := r.object(n, "source", &sourceKeys)
 	s.Topic = r.name(m["topic"], "source.topic")
+	if f := m["from"]; f != nil {
+		s.From, s.fromPos = r.str(f, "source.from"), posOf(f)
+		r.busURL(s.fromPos, s.From, "source.from", receiverSchemes, "amqp://host:5672/?queue=payments")
+	}
 	s.Contract, s.contractPos = r.str(m["contract"], "source.contract"), posOf(m["contract"])
 	s.ID, s.idPos = r.str(m["id"], "source.id"), posOf(m["id"])
 	s.Key, s.keyPos = r.str(m["key"], "source.key"), posOf(m["key"])
@@ -104,4 +110,24 @@ func override(t contract.TimeRule, field string, lateness time.Duration, set boo
 		t.Lateness = lateness
 	}
 	return t
+}
+
+// Schemes of what messages can come from, and of what results can go to.
+var (
+	receiverSchemes = []string{"amqp", "amqps", "mqtt", "mqtts", "pubsub", "sqs", "kinesis", "eventgrid"}
+	senderSchemes   = append([]string{"redis", "rediss", "postgres", "postgresql", "file", "http", "https", "eventbridge"}, receiverSchemes...)
+)
+
+// busURL checks the URL of a queue or bus. It may hold a secret, and is not shown.
+func (r *reader) busURL(at Pos, url, what string, schemes []string, example string) {
+	if url == "" {
+		return
+	}
+	scheme, _, ok := strings.Cut(url, "://")
+	switch {
+	case !ok:
+		r.fault(at, "url", "write for example "+example, "%s is not a URL", what)
+	case !slices.Contains(schemes, strings.TrimSuffix(scheme, "+tls")):
+		r.fault(at, "url", didYouMean(scheme, schemes), "%s begins with %q, which is none of %s", what, scheme+":", strings.Join(schemes, ", "))
+	}
 }

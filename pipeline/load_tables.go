@@ -1,6 +1,7 @@
 package pipeline
 
 import (
+	"fmt"
 	"net/url"
 	"slices"
 	"strings"
@@ -158,6 +159,14 @@ func (r *reader) outputs(n *yaml.Node) (os []Output) {
 		if e.value.Tag != "!!null" {
 			m := r.object(e.value, "output "+e.key, &outputKeys)
 			o.Partitions = r.integer(m["partitions"], "partitions", 1, maxPartitions, defaultParts)
+			if a := m["also"]; a != nil {
+				for i, v := range r.items(a, "also") {
+					what := fmt.Sprintf("output %s: also[%d]", e.key, i)
+					url := r.str(v, what)
+					r.busURL(posOf(v), url, what, senderSchemes, "postgres://host/database?table=scores")
+					o.Also = append(o.Also, url)
+				}
+			}
 			o.Retention, _ = r.notNegative(m["retention"], "retention", "write 0s to keep results for ever")
 		}
 		os = append(os, o)

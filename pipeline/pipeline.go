@@ -32,6 +32,11 @@ type Deps struct {
 	OpenLookup LookupOpener
 	// OpenObjects opens the store of checkpoints; nil where the plan names none.
 	OpenObjects ObjectsOpener
+	// OpenReceiver and OpenSender open queues and buses; nil where the plan names none.
+	OpenReceiver ReceiverOpener
+	OpenSender   SenderOpener
+	// Envelope gives what finds id and key in messages for a topic; nil where messages bring their own.
+	Envelope func(topic string) func(payload []byte) (id, key []byte)
 	// OpenStore opens the local store of state; nil where the plan keeps it in memory.
 	OpenStore StoreOpener
 }
@@ -51,6 +56,8 @@ type Pipeline struct {
 	labelPartitions int
 	ready           atomic.Bool
 	progress        progress
+	deps            Deps
+	bridges         bridges
 	openLookup      LookupOpener
 	tables          map[*lookupPlan]rowSource
 	openObjects     ObjectsOpener
@@ -76,7 +83,7 @@ func New(plan *Plan, d Deps) (*Pipeline, error) {
 	if !d.Broker.Capabilities().Admin {
 		return nil, errkind.New(errkind.Unsupported, "pipelines need a broker on which they can make topics")
 	}
-	p := &Pipeline{plan: plan, broker: d.Broker, log: d.Logger, topics: plan.Spec.topics(), began: time.Now(), frameEvents: fetchMax, cycle: cycleBytes, laneRows: laneRows, ahead: ahead{aheadRecords, aheadCheck, aheadPatience}, openLookup: d.OpenLookup, openObjects: d.OpenObjects, openStore: d.OpenStore}
+	p := &Pipeline{deps: d, plan: plan, broker: d.Broker, log: d.Logger, topics: plan.Spec.topics(), began: time.Now(), frameEvents: fetchMax, cycle: cycleBytes, laneRows: laneRows, ahead: ahead{aheadRecords, aheadCheck, aheadPatience}, openLookup: d.OpenLookup, openObjects: d.OpenObjects, openStore: d.OpenStore}
 	if plan.series != nil {
 		p.frameEvents = plan.series.fetch()
 	}
@@ -103,6 +110,7 @@ func (p *Pipeline) Close() (err error) {
 		err = errors.Join(err, c())
 	}
 	p.closers = nil
+	err = errors.Join(err, p.bridges.close())
 	if p.model != nil {
 		err = errors.Join(err, p.model.Close())
 	}
@@ -143,6 +151,9 @@ func (p *Pipeline) Run(ctx context.Context, o RunOptions) (err error) {
 	if err := p.openSpill(); err != nil {
 		return err
 	}
+	if err := p.openBridges(ctx); err != nil {
+		return err
+	}
 	p.mayLose = o.NewWindowsEmpty
 	var consumers []broker.Consumer
 	defer func() {
@@ -169,6 +180,7 @@ func (p *Pipeline) Run(ctx context.Context, o RunOptions) (err error) {
 			}
 		})
 	}
+	p.bridges.run(ctx, &tasks, stop)
 	p.ready.Store(true)
 	for i, st := range p.plan.stages {
 		claimers.Go(func() {
@@ -390,6 +402,12 @@ func (p *Pipeline) awaitIdle(ctx context.Context) error {
 			}
 			for _, part := range t.Partitions {
 				idle = idle && part.Waiting == 0
+			}
+		}
+		if idle {
+			var err error
+			if idle, err = p.bridges.idle(ctx, p.broker); err != nil && ctx.Err() == nil {
+				return fmt.Errorf("look whether the outputs are idle: %w", err)
 			}
 		}
 		if idle {

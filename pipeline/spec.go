@@ -36,6 +36,8 @@ type Freshness struct {
 // Source says where events come from.
 type Source struct {
 	Topic string
+	// From is the URL of a queue or bus whose messages are carried to Topic; empty without.
+	From string
 	// Contract is the path of the contract, as written.
 	Contract string
 	// ID and Key are fields of the event; empty means the contract's own.
@@ -55,8 +57,9 @@ type Source struct {
 	// MaxBytes is the greatest payload; a larger one is a dead letter.
 	MaxBytes int
 
-	latenessSet                                        bool // the file says Lateness, be it 0
-	pos, contractPos, idPos, keyPos, timePos, orderPos Pos
+	latenessSet bool // the file says Lateness, be it 0
+
+	pos, fromPos, contractPos, idPos, keyPos, timePos, orderPos Pos
 }
 
 // LatePolicy is what becomes of events that are later than allowed.
@@ -164,7 +167,11 @@ type Output struct {
 	Partitions int
 	// Retention is how long results are kept when the topic has to be made; 0 keeps them for ever.
 	Retention time.Duration
-	pos       Pos
+	// Also are the URLs of what the topic's results are handed to as well: queues,
+	// databases, files, webhooks.
+	Also []string
+
+	pos Pos
 }
 
 // Step is one of Resample, Features, Infer and Route.

@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 
 	"github.com/freshet-io/freshet/broker"
+	"github.com/freshet-io/freshet/bus"
 	"github.com/freshet-io/freshet/lookup"
 	"github.com/freshet-io/freshet/pipeline"
 	"github.com/freshet-io/freshet/state"
@@ -18,6 +19,12 @@ import (
 func PipelineDeps(b *broker.Broker, log *slog.Logger, dir string) pipeline.Deps {
 	return pipeline.Deps{
 		Broker: b, Logger: log, OpenObjects: OpenObjects, OpenLookup: openTable,
+		OpenReceiver: func(ctx context.Context, url string) (bus.Receiver, error) {
+			return OpenReceiver(ctx, url, BusOptions{Logger: log, Env: os.LookupEnv})
+		},
+		OpenSender: func(ctx context.Context, url string) (bus.Sender, error) {
+			return OpenSender(ctx, url, BusOptions{Logger: log, Env: os.LookupEnv})
+		},
 		OpenStore: func(kind, name string) (*state.Store, error) {
 			return OpenStore(kind, filepath.Join(dir, name), StoreOptions{Logger: log})
 		},

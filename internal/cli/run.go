@@ -100,7 +100,9 @@ func (a *app) run(ctx context.Context, file string, f runFlags) (err error) {
 		return errors.Join(err, l.close(), plan.Close())
 	}
 	defer func() { err = errors.Join(err, b.Close()) }()
-	p, err := pipeline.New(plan, builtin.PipelineDeps(b, a.log, filepath.Join(a.data, "local-state")))
+	deps := builtin.PipelineDeps(b, a.log, filepath.Join(a.data, "local-state"))
+	deps.Envelope = envelope
+	p, err := pipeline.New(plan, deps)
 	if err != nil {
 		return errors.Join(err, l.close(), plan.Close())
 	}
