@@ -191,15 +191,8 @@ func (s *Sender) send(ctx context.Context, b bus.Batch) error {
 			}
 			group = group[:0]
 		}
-		select {
-		case p.PacketID = <-n.slots:
-		case <-n.ended:
-			return s.lost(n)
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-time.After(s.s.timeout):
-			n.end(errkind.New(errkind.Transient, "the server does not answer"))
-			return s.lost(n)
+		if p.PacketID, err = s.slot(ctx, n); err != nil {
+			return err
 		}
 		n.mu.Lock()
 		all.left++
@@ -224,6 +217,28 @@ func (s *Sender) send(ctx context.Context, b bus.Batch) error {
 	}
 	slices.SortFunc(refused, func(a, b bus.Refused) int { return a.Index - b.Index })
 	return bus.Refuse(refused)
+}
+
+// slot waits until one more publication may be under way.
+func (s *Sender) slot(ctx context.Context, n *line) (uint16, error) {
+	select {
+	case id := <-n.slots:
+		return id, nil
+	default:
+	}
+	t := time.NewTimer(s.s.timeout)
+	defer t.Stop()
+	select {
+	case id := <-n.slots:
+		return id, nil
+	case <-n.ended:
+		return 0, s.lost(n)
+	case <-ctx.Done():
+		return 0, ctx.Err()
+	case <-t.C:
+		n.end(errkind.New(errkind.Transient, "the server does not answer"))
+		return 0, s.lost(n)
+	}
 }
 
 // await waits for the answers to all that was written.

@@ -95,7 +95,7 @@ func OpenSender(ctx context.Context, url string, o Options) (*Sender, error) {
 		s.end()
 		return nil, errkind.Errorf(errkind.Config, "open %s: %w", s.where, err)
 	}
-	if err := s.do(ctx, s.pool.Ping); err != nil {
+	if err := s.do(ctx, func(ctx context.Context, _ func()) error { return s.pool.Ping(ctx) }); err != nil {
 		_ = s.Close()
 		return nil, err
 	}
@@ -144,8 +144,9 @@ func (s *Sender) closedError() error {
 	return errkind.Errorf(errkind.Closed, "write to %s: the sender is closed", s.where)
 }
 
-// do runs f under a context that ends with the sender, and gives its error a kind.
-func (s *Sender) do(caller context.Context, f func(context.Context) error) error {
+// do runs f under a context that ends with the sender, and when f has not called
+// alive for too long, and gives its error a kind.
+func (s *Sender) do(caller context.Context, f func(ctx context.Context, alive func()) error) error {
 	s.mu.Lock()
 	if s.closed {
 		s.mu.Unlock()
@@ -157,11 +158,13 @@ func (s *Sender) do(caller context.Context, f func(context.Context) error) error
 	if err := caller.Err(); err != nil {
 		return err
 	}
-	// The server ends a statement that takes too long; this is for one that is gone.
-	ctx, cancel := context.WithTimeout(caller, 2*s.timeout)
+	ctx, cancel := context.WithCancel(caller)
 	defer cancel()
 	defer context.AfterFunc(s.ctx, cancel)()
-	err := f(ctx)
+	// The server ends a statement that takes too long; this is for one that is gone.
+	gone := time.AfterFunc(2*s.timeout, cancel)
+	defer gone.Stop()
+	err := f(ctx, func() { gone.Reset(2 * s.timeout) })
 	var refused *bus.RefusedError
 	switch {
 	case err == nil, errors.As(err, &refused):
@@ -170,13 +173,15 @@ func (s *Sender) do(caller context.Context, f func(context.Context) error) error
 		return caller.Err()
 	case s.ctx.Err() != nil:
 		return s.closedError()
+	case ctx.Err() != nil:
+		return errkind.Errorf(errkind.Transient, "write to %s: the server does not answer: %w", s.where, err)
 	}
 	return errkind.Errorf(kindOf(err), "write to %s: %w", s.where, err)
 }
 
 // Send implements bus.Sender.
 func (s *Sender) Send(ctx context.Context, b bus.Batch) error {
-	return s.do(ctx, func(ctx context.Context) error {
+	return s.do(ctx, func(ctx context.Context, alive func()) error {
 		if len(b.Records) == 0 {
 			return nil
 		}
@@ -185,7 +190,7 @@ func (s *Sender) Send(ctx context.Context, b bus.Batch) error {
 			return err
 		}
 		rows, refused := cols.rows(&b, s.nothing)
-		refusedByServer, err := s.write(ctx, cols, rows)
+		refusedByServer, err := s.write(ctx, cols, rows, alive)
 		if err != nil {
 			return err
 		}

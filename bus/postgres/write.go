@@ -72,7 +72,7 @@ func (s *Sender) insert(ctx context.Context, on executor, c *columns, rows []row
 }
 
 // write writes rows in one transaction, without those that the server refuses.
-func (s *Sender) write(ctx context.Context, c *columns, rows []row) ([]bus.Refused, error) {
+func (s *Sender) write(ctx context.Context, c *columns, rows []row, alive func()) ([]bus.Refused, error) {
 	if len(rows) == 0 {
 		return nil, nil
 	}
@@ -86,13 +86,14 @@ func (s *Sender) write(ctx context.Context, c *columns, rows []row) ([]bus.Refus
 	var refused []bus.Refused
 	err = pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
 		refused = refused[:0]
-		return s.halves(ctx, tx, c, rows, &refused)
+		return s.halves(ctx, tx, c, rows, &refused, alive)
 	})
 	return refused, err
 }
 
 // halves writes rows, and where one of them is refused, each half by itself.
-func (s *Sender) halves(ctx context.Context, tx pgx.Tx, c *columns, rows []row, refused *[]bus.Refused) error {
+func (s *Sender) halves(ctx context.Context, tx pgx.Tx, c *columns, rows []row, refused *[]bus.Refused, alive func()) error {
+	alive()
 	err := pgx.BeginFunc(ctx, tx, func(point pgx.Tx) error { return s.insert(ctx, point, c, rows) })
 	switch {
 	case err == nil:
@@ -104,10 +105,10 @@ func (s *Sender) halves(ctx context.Context, tx pgx.Tx, c *columns, rows []row, 
 		return nil
 	}
 	half := len(rows) / 2
-	if err := s.halves(ctx, tx, c, rows[:half], refused); err != nil {
+	if err := s.halves(ctx, tx, c, rows[:half], refused, alive); err != nil {
 		return err
 	}
-	return s.halves(ctx, tx, c, rows[half:], refused)
+	return s.halves(ctx, tx, c, rows[half:], refused, alive)
 }
 
 func merge(a, b []bus.Refused) []bus.Refused {

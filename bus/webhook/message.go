@@ -79,7 +79,8 @@ func idOf(r *event.Record) string {
 
 // checkText holds ID and key to be attributes, which are text.
 func checkText(r *event.Record) error {
-	for name, v := range map[string][]byte{"ID": r.ID, "key": r.Key} {
+	for i, v := range [...][]byte{r.ID, r.Key} {
+		name := [...]string{"ID", "key"}[i]
 		if !utf8.Valid(v) || bytes.ContainsFunc(v, func(c rune) bool { return c < 0x20 || c >= 0x7f && c <= 0x9f }) {
 			return errkind.Errorf(errkind.Invalid, "the record's %s is not text in UTF-8 without control characters, as an attribute of a CloudEvent has to be", name)
 		}
