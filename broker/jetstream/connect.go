@@ -4,6 +4,7 @@ import (
 	"context"
 	"net"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -141,7 +142,7 @@ func readNKey(file string) (nats.Option, error) {
 
 // connect dials once; a connection that is lost later comes back by itself.
 func (d *Driver) connect(ctx context.Context, c *config) error {
-	options := append(c.options,
+	options := slices.Concat(c.options, []nats.Option{
 		nats.Name("freshet"),
 		nats.Timeout(d.timeout),
 		nats.MaxReconnects(-1),
@@ -151,7 +152,7 @@ func (d *Driver) connect(ctx context.Context, c *config) error {
 		// behind what its caller has repeated meanwhile.
 		nats.ReconnectBufSize(-1),
 		nats.IgnoreAuthErrorAbort(),
-		nats.PingInterval(10*time.Second),
+		nats.PingInterval(10 * time.Second),
 		nats.MaxPingsOutstanding(2),
 		nats.DisconnectErrHandler(func(_ *nats.Conn, err error) {
 			d.lost()
@@ -165,7 +166,7 @@ func (d *Driver) connect(ctx context.Context, c *config) error {
 		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) {
 			d.log.Warn("the server complains", "broker", d.where, "error", err)
 		}),
-	)
+	})
 	type outcome struct {
 		nc  *nats.Conn
 		err error

@@ -2,6 +2,7 @@ package jetstream
 
 import (
 	"context"
+	"sync"
 
 	"github.com/freshet-io/freshet/broker"
 	"github.com/freshet-io/freshet/broker/internal/lease"
@@ -12,6 +13,7 @@ type consumer struct {
 	d      *Driver
 	s      broker.Subscription
 	member *lease.Member
+	claims sync.WaitGroup // until their leases are lost
 }
 
 // Subscribe implements broker.Driver.
@@ -27,7 +29,7 @@ func (d *Driver) Subscribe(ctx context.Context, s broker.Subscription) (broker.C
 		return nil, err
 	}
 	c := &consumer{d: d, s: s, member: m}
-	if err := d.own(m); err != nil {
+	if err := d.own(c); err != nil {
 		_ = m.Close()
 		return nil, err
 	}
@@ -55,7 +57,9 @@ func (c *consumer) Claim(ctx context.Context) (broker.Claim, error) {
 		_ = l.Release()
 		return nil, err
 	}
-	return &claim{c: c, lease: l, r: r, start: start}, nil
+	out := &claim{c: c, lease: l, r: r, start: start}
+	c.claims.Go(out.endWithLease)
+	return out, nil
 }
 
 // begin is where a group without a position begins.
@@ -78,16 +82,29 @@ func (c *consumer) begin(ctx context.Context, part int) (int64, error) {
 
 // Close implements broker.Consumer.
 func (c *consumer) Close() error {
-	c.d.disown(c.member)
-	return c.member.Close()
+	c.d.disown(c)
+	err := c.member.Close()
+	c.claims.Wait()
+	return err
 }
 
 // claim is a partition that a lease holds.
 type claim struct {
 	c     *consumer
 	lease *lease.Lease
-	r     *reader
 	start int64
+
+	mu sync.Mutex // held by Fetch, and by whoever ends r
+	r  *reader
+}
+
+// endWithLease ends reading when the lease is lost, whether or not anybody asks
+// for more.
+func (c *claim) endWithLease() {
+	<-c.lease.Lost()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.r.drop()
 }
 
 // Partition implements broker.Claim.
@@ -104,8 +121,9 @@ func (c *claim) Fetch(ctx context.Context, max int) (*broker.Batch, error) {
 	if err := c.c.d.check(ctx); err != nil {
 		return nil, err
 	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	if err := c.lease.Check(); err != nil {
-		c.r.drop()
 		return nil, err
 	}
 	b, err := c.r.fetch(ctx, max, c.lease.Lost())
@@ -116,7 +134,11 @@ func (c *claim) Fetch(ctx context.Context, max int) (*broker.Batch, error) {
 }
 
 // SeekTo implements broker.Claim.
-func (c *claim) SeekTo(position int64) error { return c.r.seek(position) }
+func (c *claim) SeekTo(position int64) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.r.seek(position)
+}
 
 // Commit implements broker.Claim.
 func (c *claim) Commit(ctx context.Context, next int64) error {

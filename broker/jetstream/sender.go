@@ -119,7 +119,8 @@ func (s *sender) fastReply(p, seq int, last bool) string {
 	case seq == 1:
 		op = '0'
 	}
-	b := append(s.name[:0], s.inbox...)
+	b := s.name[:0]
+	b = append(b, s.inbox...)
 	b = append(b, 'f', '.')
 	b = strconv.AppendInt(b, int64(p), 10)
 	b = append(b, '.')
