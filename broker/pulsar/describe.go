@@ -138,7 +138,7 @@ func (d *Driver) span(ctx context.Context, p *part, s *broker.PartitionState) (l
 	if last, err = d.lastID(ctx, physical); err != nil {
 		return last, stats, err
 	}
-	if err = d.call(ctx, http.MethodGet, d.path(physical, "internalStats"), nil, &stats); err != nil {
+	if err := d.call(ctx, http.MethodGet, d.path(physical, "internalStats"), nil, &stats); err != nil {
 		return last, stats, err
 	}
 	if s.End, err = endBehind(last); err != nil {
