@@ -249,6 +249,9 @@ func (x *bench) transforms(b *testing.B, size int) {
 	if err != nil {
 		b.Fatal(err)
 	}
+	if _, err := claim.Fetch(x.ctx, 1); err != nil { // connected, as the session is
+		b.Fatal(err)
+	}
 	b.ReportAllocs()
 	b.ResetTimer()
 	n := 0
