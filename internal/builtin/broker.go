@@ -9,6 +9,7 @@ import (
 
 	"github.com/freshet-io/freshet/broker"
 	"github.com/freshet-io/freshet/broker/jetstream"
+	"github.com/freshet-io/freshet/broker/jetstream/server"
 	"github.com/freshet-io/freshet/broker/journal"
 	"github.com/freshet-io/freshet/broker/kafka"
 	"github.com/freshet-io/freshet/broker/pulsar"
@@ -118,3 +119,9 @@ type JournalReport = journal.Report
 
 // CheckJournal verifies every frame of the journal in dir and writes nothing.
 func CheckJournal(dir string) (JournalReport, error) { return journal.Check(dir) }
+
+// NATSOptions says what StartNATS serves.
+type NATSOptions = server.Options
+
+// StartNATS runs a NATS server in this process until it is closed.
+func StartNATS(o NATSOptions) (*server.Server, error) { return server.Start(o) }
