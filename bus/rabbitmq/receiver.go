@@ -32,6 +32,10 @@ type incoming struct {
 	deliveries <-chan amqp.Delivery
 	closed     chan *amqp.Error
 
+	// turn is held while acknowledgements are told to the server: one for a run
+	// must not come before those that it counts on.
+	turn sync.Mutex
+
 	mu      sync.Mutex
 	base    uint64 // every tag up to it is settled
 	settled map[uint64]bool
@@ -244,7 +248,10 @@ func (r *Receiver) settle(ctx context.Context, messages []bus.Message, do func(*
 	}
 	slices.Sort(tags)
 	if len(tags) > 0 {
-		if err := do(l, tags); err != nil {
+		l.turn.Lock()
+		err := do(l, tags)
+		l.turn.Unlock()
+		if err != nil {
 			if closed := r.closedError(); closed != nil {
 				return closed
 			}

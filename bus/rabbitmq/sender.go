@@ -182,8 +182,8 @@ func (d *Sender) send(ctx context.Context, l *lane, b bus.Batch) ([]bus.Refused,
 	unroutable := make(chan amqp.Return, 1)
 	stop := make(chan struct{})
 	var wg sync.WaitGroup
-	defer wg.Wait()
-	defer close(stop)
+	finish := sync.OnceFunc(func() { close(stop); wg.Wait() })
+	defer finish()
 	wg.Go(func() { // the client waits for who reads its returns
 		for {
 			select {
@@ -244,10 +244,15 @@ func (d *Sender) send(ctx context.Context, l *lane, b bus.Batch) ([]bus.Refused,
 			return nil, errkind.Errorf(errkind.Transient, "the server did not confirm within %v", d.s.timeout)
 		}
 	}
-	select {
-	case m := <-unroutable: // it comes before the confirmation
-		return nil, errkind.Errorf(errkind.NotFound, "exchange %q has no queue for routing key %q: %s", m.Exchange, m.RoutingKey, m.ReplyText)
-	default:
+	finish()
+	for _, ch := range []<-chan amqp.Return{unroutable, l.returned} { // it comes before the confirmation
+		select {
+		case m, ok := <-ch:
+			if ok {
+				return nil, errkind.Errorf(errkind.NotFound, "exchange %q has no queue for routing key %q: %s", m.Exchange, m.RoutingKey, m.ReplyText)
+			}
+		default:
+		}
 	}
 	return refused, nil
 }
