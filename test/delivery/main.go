@@ -35,7 +35,7 @@ func main() {
 	flag.StringVar(&o.pipelines, "pipeline", "", "pipelines, with commas between: window, shuffle")
 	flag.IntVar(&o.rate, "rate", 300, "events a second")
 	flag.DurationVar(&o.sending, "for", 12*time.Second, "how long each cell sends")
-	flag.DurationVar(&o.patience, "patience", time.Minute, "how long to wait for what must happen")
+	flag.DurationVar(&o.patience, "patience", 2*time.Minute, "how long to wait for what must happen")
 	flag.StringVar(&o.program, "program", "", "a freshet to use; built by default")
 	flag.StringVar(&o.findings, "findings", "test/delivery/findings.json", "file with what cells found")
 	flag.StringVar(&o.page, "page", "docs/DELIVERY.md", "the page to write")
@@ -124,7 +124,11 @@ func (o *options) runBroker(ctx context.Context, spec brokerSpec, found func(fin
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, p.close()) }()
+	defer func() {
+		if p != nil {
+			err = errors.Join(err, p.close())
+		}
+	}()
 	for _, f := range faults() {
 		if !chosen(o.faults, f.name) || (f.server || f.members) && p.server == nil {
 			continue
@@ -153,6 +157,14 @@ func (o *options) runBroker(ctx context.Context, spec brokerSpec, found func(fin
 			}
 			if err := found(out); err != nil {
 				return err
+			}
+			if out.Failed != "" { // the next cell is not to suffer from what is left of this one
+				if err := p.close(); err != nil {
+					fmt.Printf("%-10s end server: %v\n", spec.name, err)
+				}
+				if p, err = spec.open(ctx); err != nil {
+					return err
+				}
 			}
 		}
 	}
