@@ -100,7 +100,7 @@ func (c *cursor) open(ctx context.Context) error {
 		ReceiverQueueSize:       c.d.set.queue,
 		BackoffPolicyFunc:       func() backoff.Policy { return &reconnect{} },
 	}
-	reader, err := await(ctx, c.d, func() (pulsar.Reader, error) { return c.d.client.CreateReader(o) }, pulsar.Reader.Close)
+	reader, err := await(ctx, c.d, func() (pulsar.Reader, error) { return c.d.client.CreateReader(o) }, func(r pulsar.Reader) { release(r.Close) })
 	if err != nil {
 		return err
 	}
@@ -117,7 +117,7 @@ func (c *cursor) open(ctx context.Context) error {
 // run moves messages on until the source is closed or the reader ends.
 func (s *source) run(ctx context.Context) {
 	defer close(s.messages)
-	defer s.reader.Close()
+	defer release(s.reader.Close)
 	for {
 		m, err := s.reader.Next(ctx)
 		if err != nil {

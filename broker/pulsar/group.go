@@ -80,7 +80,7 @@ func (d *Driver) Subscribe(ctx context.Context, s broker.Subscription) (broker.C
 		BackOffPolicyFunc:           func() backoff.Policy { return &reconnect{} },
 	}
 	d.members.Store(c, struct{}{})
-	inner, err := await(ctx, d, func() (pulsar.Consumer, error) { return d.client.Subscribe(o) }, pulsar.Consumer.Close)
+	inner, err := await(ctx, d, func() (pulsar.Consumer, error) { return d.client.Subscribe(o) }, func(c pulsar.Consumer) { release(c.Close) })
 	if err != nil {
 		c.end()
 		return nil, d.fail(ctx, what, err)
@@ -96,7 +96,7 @@ func (d *Driver) Subscribe(ctx context.Context, s broker.Subscription) (broker.C
 // forget acknowledges the positions that the subscription delivers, so that the
 // broker can delete old ones; they are read from the topic's end instead.
 func (c *consumer) forget() {
-	defer c.inner.Close()
+	defer release(c.inner.Close)
 	for {
 		m, err := c.inner.Receive(c.ctx)
 		if err != nil {

@@ -332,7 +332,25 @@ func (p *part) close() {
 }
 
 // closeProducer closes a producer, which may have been closed by the server.
-func closeProducer(producer pulsar.Producer) {
-	defer func() { _ = recover() }()
-	producer.Close()
+func closeProducer(producer pulsar.Producer) { release(producer.Close) }
+
+// patience is how long release waits for the library.
+const patience = 2 * time.Second
+
+// release closes something of the library's. Where its connection has just been
+// lost, or the client is being closed, the library may panic, or wait for ever
+// for a goroutine of its own that has ended: it is not waited for then.
+func release(end func()) {
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		defer func() { _ = recover() }()
+		end()
+	}()
+	t := time.NewTimer(patience)
+	defer t.Stop()
+	select {
+	case <-done:
+	case <-t.C:
+	}
 }
