@@ -4,6 +4,8 @@ import (
 	"context"
 	"crypto/md5"
 	"fmt"
+	"io"
+	"log"
 	"net/http"
 	"net/http/httptest"
 	"net/http/httputil"
@@ -44,7 +46,7 @@ type emulator struct {
 }
 
 func (m *emulator) url(options string) string {
-	return "kinesis://freshet@eu-west-1/" + m.stream + "?password_env=SECRET&endpoint=http://" + m.address + "&" + options
+	return "kinesis://freshet@eu-west-1/" + m.stream + "?password_env=SECRET&timeout=30s&endpoint=http://" + m.address + "&" + options
 }
 
 func newStream(t testing.TB, address string, shards int32) *emulator {
@@ -181,6 +183,7 @@ func start(t testing.TB) string {
 	}
 	var one sync.Mutex
 	proxy := httputil.NewSingleHostReverseProxy(u)
+	proxy.ErrorLog = log.New(io.Discard, "", 0) // of calls that the tests cut off
 	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		one.Lock()
 		defer one.Unlock()
