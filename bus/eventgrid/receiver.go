@@ -49,7 +49,7 @@ func OpenReceiver(ctx context.Context, raw string, o Options) (*Receiver, error)
 	}
 	s.namespace, s.path = n, "/topics/"+url.PathEscape(names[0])+"/eventsubscriptions/"+url.PathEscape(names[1])
 	_, err = s.settle(ctx, "open", "renewLock", []string{"none"}, nil)
-	if err = asked(err); err != nil {
+	if err := asked(err); err != nil {
 		return nil, err
 	}
 	return &Receiver{lease.New(s, lease.Options{
