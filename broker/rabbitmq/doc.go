@@ -6,7 +6,7 @@
 //
 // Options: timeout (of each call, 10s), session (after which others take over
 // what a silent member of a group held, 6s), sasl (plain or external: the user of the client's
-// certificate), table (the stream with topics and groups, "freshet.table"), and
+// certificate, which 3.10 offers for AMQP and does not take here), table (the stream with topics and groups, "freshet.table"), and
 // those of package endpoint. Several hosts, of one cluster, may be given; each must have a
 // replica of the streams, as a cluster makes them by default.
 //

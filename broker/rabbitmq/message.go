@@ -92,7 +92,7 @@ func appendProperties(b []byte, r *event.Record, plain bool) []byte {
 		if !ok {
 			break
 		}
-		if plain || utf8.Valid(k) && !repeated(r.Headers, k, h) {
+		if plain || utf8.Valid(k) && !foreignName(k) && !repeated(r.Headers, k, h) {
 			if string(k) == event.HeaderSpecVersion {
 				isEvent = true
 			}

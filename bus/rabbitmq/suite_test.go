@@ -44,17 +44,20 @@ func receiverHarness(t testing.TB, kind string) bustest.ReceiverHarness {
 	return bustest.ReceiverHarness{
 		Ordered: true, TellsRedelivery: true, Patience: 40 * time.Second,
 		Queue: func(t testing.TB) bustest.Queue {
-			url := n.url("declare=" + kind + "&queue=" + queueName())
-			s := sender(t, url)
-			t.Cleanup(func() { _ = s.Close() })
-			return bustest.Queue{
-				Open: func(t testing.TB, _ int, l bus.Limits) bus.Receiver { return receiver(t, url, l) },
-				Publish: func(ctx context.Context, recs []event.Record) error {
-					return s.Send(ctx, bus.Batch{Topic: "t", Records: recs})
-				},
-				Kill: n.again,
-			}
+			return queue(t, n, n.url("declare="+kind+"&queue="+queueName()))
 		},
+	}
+}
+
+func queue(t testing.TB, n *node, url string) bustest.Queue {
+	s := sender(t, url)
+	t.Cleanup(func() { _ = s.Close() })
+	return bustest.Queue{
+		Open: func(t testing.TB, _ int, l bus.Limits) bus.Receiver { return receiver(t, url, l) },
+		Publish: func(ctx context.Context, recs []event.Record) error {
+			return s.Send(ctx, bus.Batch{Topic: "t", Records: recs})
+		},
+		Kill: n.again,
 	}
 }
 

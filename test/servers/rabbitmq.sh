@@ -9,8 +9,9 @@
 # demand a certificate of the client's, and the common name of the one given is
 # "freshet". With dir and ports it starts again on the data that an earlier one
 # left when it was killed; who gives them removes the folder. The pid is the
-# server's own, for kill -9. There are also the virtual hosts "other", which the
-# user may not use, and the user "reader" who may only read.
+# server's own, for kill -9. There are also the virtual host "other", which the
+# user may not use, the user "reader" who may only read, a stream "first" and a
+# quorum queue "kept".
 #
 # "rabbitmq.sh install" installs the package and "rabbitmq.sh present" tells
 # whether it is there.
@@ -63,7 +64,8 @@ if [ -z "$again" ]; then
 	  {"user": "freshet", "vhost": "/", "configure": ".*", "write": ".*", "read": ".*"},
 	  {"user": "reader", "vhost": "/", "configure": "", "write": "", "read": ".*"}],
 	 "queues": [
-	  {"name": "first", "vhost": "/", "durable": true, "auto_delete": false, "arguments": {"x-queue-type": "stream"}}]}
+	  {"name": "first", "vhost": "/", "durable": true, "auto_delete": false, "arguments": {"x-queue-type": "stream"}},
+	  {"name": "kept", "vhost": "/", "durable": true, "auto_delete": false, "arguments": {"x-queue-type": "quorum"}}]}
 	END
 	{
 		echo "listeners.tcp.1 = 127.0.0.1:$amqp"
@@ -139,8 +141,9 @@ answers() {
 	local rc=$?
 	exec 3>&-
 	[ $rc -le 1 ] || return 1
-	# The server writes its list of coordinators half a second after the first
-	# stream was made, and loses all streams where it is killed before that.
+	# The server writes its lists of coordinators and of quorum queues half a second
+	# after they changed, and loses what is not in them where it is killed before:
+	# all streams, if the first was just made, and quorum queues that were.
 	[ -n "$again" ] || sleep 1
 }
 words="amqp=127.0.0.1:$amqp dir=$dir ports=$ports pid=$server"
