@@ -1,5 +1,6 @@
 # make          build ./freshet, a static binary
 # make test     vet, all tests, then again under the race detector
+# make test-heavy  also the tests that take minutes: clusters and servers killed again and again
 # make lint     golangci-lint, the arrows included
 # make bench    all comparisons with peers, in one run on this machine
 # make delivery every broker against every fault, the results into docs/DELIVERY.md
@@ -9,13 +10,16 @@ GO       ?= go
 FUZZTIME ?= 2m
 GOLANGCI_LINT = github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 
-.PHONY: build test lint bench delivery fuzz
+.PHONY: build test test-heavy lint bench delivery fuzz
 
 build:
 	CGO_ENABLED=0 $(GO) build -trimpath -o freshet ./cmd/freshet
 
 test:
 	@GO='$(GO)' test/run.sh
+
+test-heavy:
+	FRESHET_HEAVY=1 $(GO) test -timeout 40m ./broker/... ./bus/... ./test/...
 
 lint:
 	$(GO) run $(GOLANGCI_LINT) run ./...

@@ -13,11 +13,11 @@ $GO vet ./...
 echo "== every test, once =="
 summary=$(mktemp)
 trap 'rm -f "$summary"' EXIT
-$GO test -v ./... 2>&1 | awk -v summary="$summary" -f test/brief.awk
+$GO test -timeout 20m -v ./... 2>&1 | awk -v summary="$summary" -f test/brief.awk
 
 if [ "$($GO env CGO_ENABLED)" = 1 ] && command -v "$($GO env CC)" >/dev/null; then
 	echo "== again under the race detector, -short =="
-	$GO test -race -short ./...
+	$GO test -timeout 20m -race -short ./...
 else
 	echo "== SKIP: no race detector: it needs a C compiler, and none is here ==" >&2
 fi

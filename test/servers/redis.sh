@@ -7,6 +7,7 @@
 #	        client.key lie in its folder
 #	acl     the default user is off, and the user freshet may only what the
 #	        adapters need, on keys that begin with "app:"
+#	cluster a node of a Redis Cluster
 #	valkey  Valkey in place of Redis
 #
 # It prints folder=FOLDER behind the address.
@@ -34,15 +35,16 @@ append=(--appendonly no)
 for word in "$@"; do
 	case $word in
 	aof) append=(--appendonly yes --appendfsync always) ;;
+	cluster) arguments+=(--cluster-enabled yes) ;;
 	valkey) ;;
 	acl)
 		# Spaces end an argument, so users come from a file.
 		{
 			echo "user default off"
-			echo "user freshet on >$password ~app:* -@all +@connection +info +evalsha +eval +script|load +time +ping" \
-				"+xadd +xread +xrange +xrevrange +xtrim +xinfo|stream +xsetid +xlen +xdel +exists +type +memory|usage +scan +del +unlink" \
-				"+hget +hset +hmget +hgetall +hdel +hincrby +sadd +srem +smembers +zadd +zscore +zcard +zcount +zrange +zrangebyscore +zrem" \
-				"+zremrangebyrank +get +set +strlen +wait +pexpire +persist"
+			echo "user freshet on >$password ~app:* -@all +@connection +info +evalsha +eval +time" \
+				"+xadd +xread +xrange +xrevrange +xtrim +xinfo|stream +xlen +exists +type +memory|usage +scan +del +unlink" \
+				"+hget +hset +hmget +hgetall +hincrby +sadd +srem +smembers +zadd +zscore +zcard +zcount +zrange +zrangebyscore +zrem" \
+				"+zremrangebyrank +get +set +strlen +wait +pexpire"
 		} >"$dir/users.acl"
 		arguments=(--bind 127.0.0.1 --dir "$dir" --daemonize no --save "" --aclfile "$dir/users.acl")
 		auth="AUTH freshet $password"

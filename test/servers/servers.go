@@ -24,10 +24,25 @@ func Start(t testing.TB, name string) string {
 	return Run(t, name).Address
 }
 
+// large are servers that take a second pass over the tests too long, which -short is.
+var large = []string{"kafka", "pulsar", "rabbitmq", "aws", "feast"}
+
+// Heavy skips a test that takes minutes, unless FRESHET_HEAVY is set: make
+// test-heavy runs it.
+func Heavy(t testing.TB) {
+	t.Helper()
+	if os.Getenv("FRESHET_HEAVY") == "" {
+		t.Skip("NOT RUN: it takes minutes; make test-heavy runs it")
+	}
+}
+
 // Run starts a server for the rest of the test, by the script NAME.sh with the
-// arguments.
+// arguments. With -short, large ones skip the test: the full run has them.
 func Run(t testing.TB, name string, args ...string) *Server {
 	t.Helper()
+	if testing.Short() && slices.Contains(large, name) {
+		t.Skipf("-short: %s is for the full run", name)
+	}
 	s, err := Launch(name, args...)
 	var absent *AbsentError
 	switch {
