@@ -14,6 +14,7 @@ import (
 	"github.com/freshet-io/freshet/broker/redis"
 	"github.com/freshet-io/freshet/errkind"
 	"github.com/freshet-io/freshet/event"
+	"github.com/freshet-io/freshet/test/servers"
 )
 
 const patience = 40 * time.Second
@@ -423,5 +424,162 @@ func TestStreamThatLostRecordsIsCorrupt(t *testing.T) {
 	c.Del(soon(t), "t:0")
 	if _, err := r.Fetch(soon(t), 1); !errkind.Is(err, errkind.Corrupt) {
 		t.Errorf("Fetch: %v, want Corrupt", err)
+	}
+}
+
+func TestCallsEndWithTheirContextWhileTheServerHangs(t *testing.T) {
+	s := start(t, "aof")
+	d := open(t, s.url(""))
+	create(t, d, broker.TopicConfig{Name: "t", Partitions: 1})
+	publish(t, d, "t", records(1)...)
+	_, claim := subscribe(t, d, "t")
+	fetch(t, claim, 1)
+	if err := s.Pause(); err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = s.Resume() }()
+	for what, call := range map[string]func(ctx context.Context) error{
+		"Publish":  func(ctx context.Context) error { _, err := d.Publish(ctx, "t", records(1)); return err },
+		"Describe": func(ctx context.Context) error { _, err := d.Describe(ctx, "t", "g"); return err },
+		"Fetch":    func(ctx context.Context) error { _, err := claim.Fetch(ctx, 1); return err },
+		"Commit":   func(ctx context.Context) error { return claim.Commit(ctx, 1) },
+	} {
+		ctx, cancel := context.WithCancel(context.Background())
+		ended := make(chan error, 1)
+		go func() { ended <- call(ctx) }()
+		cancel()
+		select {
+		case err := <-ended:
+			if !errkind.Is(err, errkind.Canceled) {
+				t.Errorf("%s: %v, want the context's error", what, err)
+			}
+		case <-time.After(patience):
+			t.Fatalf("%s does not end with its context", what)
+		}
+	}
+	closed := make(chan error, 1)
+	go func() { closed <- d.Close() }()
+	select {
+	case err := <-closed:
+		if err != nil {
+			t.Error(err)
+		}
+	case <-time.After(patience):
+		t.Fatal("Close does not return while the server hangs")
+	}
+}
+
+func TestLostAnswersNeitherLoseNorRepeatTransactions(t *testing.T) {
+	const n = 300
+	s := start(t, "aof")
+	direct := open(t, s.url(""))
+	create(t, direct, broker.TopicConfig{Name: "in", Partitions: 1})
+	create(t, direct, broker.TopicConfig{Name: "out", Partitions: 1})
+	publish(t, direct, "in", records(n)...)
+	proxy := servers.ProxyTo(t, s.address)
+	b := broker.New(open(t, "redis://:"+servers.Password+"@"+proxy.Address+"?timeout=2s"), broker.Options{})
+	defer b.Close()
+	stop, stopped := make(chan struct{}), make(chan struct{})
+	go func() { // cuts connections again and again
+		defer close(stopped)
+		tick := time.NewTicker(20 * time.Millisecond)
+		defer tick.Stop()
+		for {
+			select {
+			case <-tick.C:
+				proxy.Drop()
+				proxy.Restore()
+			case <-stop:
+				return
+			}
+		}
+	}()
+	ctx := soon(t)
+	c, err := b.Subscribe(ctx, broker.Subscription{Topic: "in", Group: "g"})
+	for ; err != nil && ctx.Err() == nil; c, err = b.Subscribe(ctx, broker.Subscription{Topic: "in", Group: "g"}) {
+	}
+	next, lost := int64(0), 0
+	for next < n && ctx.Err() == nil {
+		claim, err := c.Claim(ctx)
+		if err != nil {
+			continue
+		}
+		for next = claim.Start(); next < n; {
+			batch, err := claim.Fetch(ctx, 3)
+			if errkind.Is(err, errkind.Conflict) {
+				break
+			}
+			if err != nil {
+				t.Fatalf("Fetch: %v", err)
+			}
+			at := batch.Next()
+			err = b.Commit(ctx, &broker.Tx{
+				Publish:   []broker.Publication{{Topic: "out", Partition: 0, Records: batch.Records}},
+				Positions: []broker.ClaimPosition{{Claim: claim, Next: at}},
+			})
+			batch.Release()
+			if errkind.Is(err, errkind.Conflict) {
+				lost++
+				break
+			}
+			if err != nil {
+				t.Fatalf("Commit: %v", err)
+			}
+			next = at
+		}
+	}
+	close(stop)
+	<-stopped
+	state, err := direct.Describe(soon(t), "in", "g")
+	if err != nil || state.Partitions[0].Committed != n {
+		t.Fatalf("the group stands at %d of %d, %v", state.Partitions[0].Committed, n, err)
+	}
+	r, err := direct.Read(soon(t), "out", 0, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	out, _ := fetch(t, r, n)
+	for i := range out {
+		if want := fmt.Sprintf("%d|||v%d", i, i); out[i] != want {
+			t.Fatalf("output %d is %s, want %s", i, out[i], want)
+		}
+	}
+	if state, err := direct.Describe(soon(t), "out", ""); err != nil || state.Partitions[0].End != n {
+		t.Errorf("%d outputs for %d inputs, %v", state.Partitions[0].End, n, err)
+	}
+	t.Logf("%d claims were given up because the outcome was not known", lost)
+}
+
+func TestReplicasAreWaitedFor(t *testing.T) {
+	s, replica := start(t, "aof"), start(t) // a replica that begins a file of its own does not end in between
+	c := replica.client(t)
+	host, port, _ := strings.Cut(s.address, ":")
+	c.ConfigSet(soon(t), "masterauth", servers.Password)
+	if err := c.ReplicaOf(soon(t), host, port).Err(); err != nil {
+		t.Fatal(err)
+	}
+	b := broker.New(open(t, s.url("?wait_replicas=1")), broker.Options{Retry: broker.Retry{Attempts: 100}})
+	defer b.Close()
+	if err := b.CreateTopic(soon(t), broker.TopicConfig{Name: "t", Partitions: 1, DedupWindow: time.Hour}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := b.Publish(soon(t), "t", records(3)); err != nil {
+		t.Fatal(err)
+	}
+	if n := c.XLen(soon(t), "t:0").Val(); n != 3 {
+		t.Errorf("the replica has %d of 3 records that were acknowledged", n)
+	}
+	d := open(t, replica.url(""))
+	if _, err := d.Publish(soon(t), "t", records(1)); !errkind.Is(err, errkind.Transient) || !strings.Contains(err.Error(), "READONLY") {
+		t.Errorf("Publish to a replica: %v, want a Transient error", err)
+	}
+}
+
+func TestClusterIsUnsupported(t *testing.T) {
+	s := start(t, "cluster")
+	_, err := redis.Open(soon(t), s.url(""), redis.Options{})
+	if !errkind.Is(err, errkind.Unsupported) || !strings.Contains(err.Error(), "Cluster") {
+		t.Errorf("got %v, want an Unsupported error", err)
 	}
 }

@@ -1,6 +1,7 @@
 package redis_test
 
 import (
+	"errors"
 	"fmt"
 	"testing"
 	"time"
@@ -63,7 +64,7 @@ func BenchmarkNative(b *testing.B) {
 	read := func(b *testing.B, from string, n int64) []goredis.XMessage {
 		for {
 			got, err := c.XRead(ctx, &goredis.XReadArgs{Streams: []string{"full", from}, Count: n, Block: time.Millisecond}).Result()
-			if err == goredis.Nil {
+			if errors.Is(err, goredis.Nil) {
 				from = "0"
 				continue
 			}

@@ -15,12 +15,9 @@ type run struct {
 	packed    []byte
 }
 
-// headerSize is that of an array whose length is written when it is known.
-const headerSize = 5
-
 func (r *run) reset(t *topic, partition int) {
 	r.topic, r.partition, r.n = t, partition, 0
-	r.packed = append(r.packed[:0], 0xdd, 0, 0, 0, 0)
+	r.packed = append(r.packed[:0], 0xdd, 0, 0, 0, 0) // an array, whose length comes when it is known
 }
 
 // add packs one record more.

@@ -101,9 +101,35 @@ func TestCrash(t *testing.T) {
 		h.Crash = func(t testing.TB, d broker.Driver) broker.Driver {
 			s.tell(t, "kill")
 			s.tell(t, "start")
+			settle(t, d)
 			return d
 		}
 		brokertest.RunCrash(t, h)
 	})
 	t.Run("another driver", func(t *testing.T) { brokertest.RunCrash(t, harness(start(t, "aof"))) })
+}
+
+// settle waits until no connection of before is left: the suite's publishers
+// repeat nothing.
+func settle(t testing.TB, d broker.Driver) {
+	t.Helper()
+	for deadline, failed := time.Now().Add(patience), true; failed; {
+		failed = false
+		errs := make(chan error)
+		const many = 32
+		for range many {
+			go func() {
+				_, err := d.(broker.Admin).Topics(context.Background())
+				errs <- err
+			}()
+		}
+		for range many {
+			if err := <-errs; err != nil {
+				failed = true
+				if time.Now().After(deadline) {
+					t.Fatal(err)
+				}
+			}
+		}
+	}
 }

@@ -49,10 +49,11 @@ for i, r in pairs(best) do
   local key = KEYS[i]
   redis.call('DEL', key)
   if hash then
-    redis.call('HSET', key, '_version', current[i])
     local fields = r[4]
-    for f = 1, #fields, 2 do
-      redis.call('HSET', key, fields[f], fields[f + 1])
+    local first = math.min(#fields, 2000)
+    redis.call('HSET', key, '_version', current[i], unpack(fields, 1, first))
+    for f = first + 1, #fields, 2000 do
+      redis.call('HSET', key, unpack(fields, f, math.min(#fields, f + 1999)))
     end
   else
     redis.call('SET', key, r[4])

@@ -183,6 +183,14 @@ func TestHashHasTheMembersOfTheNewestResult(t *testing.T) {
 			t.Errorf("%s: the hash holds %s, want %s", step.what, got["id"], step.want)
 		}
 	}
+	var many strings.Builder
+	for i := range 5001 {
+		fmt.Fprintf(&many, `,"f%d":%d`, i, i)
+	}
+	send(t, s, result("large", "1", "2024-05-01T10:00:01Z", many.String()))
+	if n, last := c.HLen(soon(t), "scores:large").Val(), c.HGet(soon(t), "scores:large", "f5000").Val(); n != 5004 || last != "5000" {
+		t.Errorf("of 5004 fields there are %d, the last is %q", n, last)
+	}
 	if got := hash(); len(got) != 3 {
 		t.Errorf("fields of an older result are left: %v", got)
 	}
