@@ -15,8 +15,12 @@ import (
 	"github.com/freshet-io/freshet/internal/backoff"
 )
 
-// batch is how many messages or records are carried at a time.
-const batch = 1024
+const (
+	// batch is how many messages or records are carried at a time.
+	batch = 1024
+	// ackTimeout bounds one acknowledgement.
+	ackTimeout = 10 * time.Second
+)
 
 // retry is for calls of a bus, which are repeated until they succeed or fail for good.
 var retry = backoff.Retry{Min: 50 * time.Millisecond, Max: 5 * time.Second}.Or(backoff.Retry{Attempts: 1})
@@ -68,14 +72,15 @@ func (in *In) Run(ctx context.Context) error {
 		keep := context.WithoutCancel(ctx)
 		p, err := in.Broker.Publish(keep, in.Topic, recs)
 		if err != nil {
-			nack, cancel := context.WithTimeout(keep, 10*time.Second)
-			defer cancel()
-			return errors.Join(in.explain(err, recs), in.Receiver.Nack(nack, messages))
+			nack, cancel := context.WithTimeout(keep, ackTimeout)
+			nerr := in.Receiver.Nack(nack, messages)
+			cancel()
+			return errors.Join(in.explain(err, recs), nerr)
 		}
 		in.stored.Add(uint64(p.Stored))
 		in.repeats.Add(uint64(p.Duplicates))
 		in.last.Store(time.Now().UnixNano())
-		ack, cancel := context.WithTimeout(keep, 10*time.Second)
+		ack, cancel := context.WithTimeout(keep, ackTimeout)
 		err = in.Receiver.Ack(ack, messages)
 		cancel()
 		switch kind := errkind.Of(err); {

@@ -49,3 +49,17 @@ func TestJournalOfAFolderIsOpened(t *testing.T) {
 		t.Errorf("held %v after Close, %v", held, err)
 	}
 }
+
+func TestUnknownBusesNameTheKnownAndNoSecret(t *testing.T) {
+	for what, open := range map[string]func(url string) error{
+		"receiver": func(url string) error { _, err := OpenReceiver(t.Context(), url, BusOptions{}); return err },
+		"sender":   func(url string) error { _, err := OpenSender(t.Context(), url, BusOptions{}); return err },
+	} {
+		for _, url := range []string{"stomp://user:hunter2@localhost?password=hunter2", "mqtt://user:hunter2@localhost?pasword=hunter2"} {
+			err := open(url)
+			if !errkind.Is(err, errkind.Config) || strings.Contains(err.Error(), "hunter2") || !strings.Contains(err.Error(), "mqtt") {
+				t.Errorf("%s: got %v", what, err)
+			}
+		}
+	}
+}

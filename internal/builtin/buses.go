@@ -14,6 +14,7 @@ import (
 	"github.com/freshet-io/freshet/bus/mqtt"
 	buspostgres "github.com/freshet-io/freshet/bus/postgres"
 	"github.com/freshet-io/freshet/bus/pubsub"
+	busrabbitmq "github.com/freshet-io/freshet/bus/rabbitmq"
 	busredis "github.com/freshet-io/freshet/bus/redis"
 	"github.com/freshet-io/freshet/bus/sqs"
 	"github.com/freshet-io/freshet/bus/webhook"
@@ -34,6 +35,15 @@ var buses = []struct {
 	receive func(ctx context.Context, url string, o BusOptions) (bus.Receiver, error)
 	send    func(ctx context.Context, url string, o BusOptions) (bus.Sender, error)
 }{
+	{
+		[]string{"amqp", "amqps"},
+		func(ctx context.Context, url string, o BusOptions) (bus.Receiver, error) {
+			return receiver(busrabbitmq.OpenReceiver(ctx, url, bus.Limits{}, busrabbitmq.Options{Logger: o.Logger, Env: o.Env}))
+		},
+		func(ctx context.Context, url string, o BusOptions) (bus.Sender, error) {
+			return sender(busrabbitmq.OpenSender(ctx, url, busrabbitmq.Options{Logger: o.Logger, Env: o.Env}))
+		},
+	},
 	{
 		[]string{"mqtt", "mqtts"},
 		func(ctx context.Context, url string, o BusOptions) (bus.Receiver, error) {
