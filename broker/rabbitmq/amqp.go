@@ -7,8 +7,6 @@ import (
 	"strconv"
 	"time"
 	"unicode/utf8"
-
-	"github.com/freshet-io/freshet/errkind"
 )
 
 // Sections of an AMQP 1.0 message, by the number of their descriptor.
@@ -23,8 +21,6 @@ const (
 	sectionValue                 = 0x77
 	sectionFooter                = 0x78
 )
-
-var errMessage = errkind.New(errkind.Invalid, "the message is no AMQP 1.0 message, or is cut short")
 
 // value is one encoded AMQP value: its constructor and its bytes.
 type value struct {

@@ -42,7 +42,6 @@ type Driver struct {
 
 	done chan struct{} // closed by Close
 	once sync.Once
-	err  error
 
 	mu        sync.RWMutex
 	closed    bool
@@ -356,7 +355,7 @@ func (d *Driver) startLook(ctx context.Context, stream string, o offset) (func(c
 			return nil, err
 		}
 		wait, err := c.look(ctx, stream, o)
-		if err != errNoSubscription {
+		if !errors.Is(err, errNoSubscription) {
 			return wait, err
 		}
 	}
@@ -369,7 +368,7 @@ func (d *Driver) subscribe(ctx context.Context, stream string, o offset) (s *sub
 			if err != nil {
 				return err
 			}
-			if s, err = c.subscribe(ctx, stream, o); err != errNoSubscription {
+			if s, err = c.subscribe(ctx, stream, o); !errors.Is(err, errNoSubscription) {
 				return err
 			}
 		}

@@ -2,6 +2,7 @@ package rabbitmq
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 	"sync/atomic"
@@ -92,7 +93,7 @@ func (r *reader) fetch(ctx context.Context, most int, lost <-chan struct{}) (*br
 	if r.closed.Load() {
 		r.unsubscribe()
 	}
-	if err == errGivenUp {
+	if errors.Is(err, errGivenUp) {
 		return nil, ctx.Err()
 	}
 	if err != nil {

@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/url"
 	"strings"
+	"syscall"
 	"time"
 
 	amqp "github.com/rabbitmq/amqp091-go"
@@ -158,6 +159,11 @@ func (s *settings) dial(ctx context.Context, host string) (*amqp.Connection, err
 		_ = nc.Close()
 		if ctx.Err() != nil {
 			err = ctx.Err()
+		}
+		// With TLS 1.3 the server refuses a client without a certificate after the
+		// handshake, and the reset may overtake the reason.
+		if s.tls != nil && len(s.tls.Certificates) == 0 && errors.Is(err, syscall.ECONNRESET) {
+			err = errkind.Errorf(errkind.Config, "the server ends the connection after the handshake; if it demands a certificate, give tls_cert and tls_key: %w", err)
 		}
 		return nil, err
 	}

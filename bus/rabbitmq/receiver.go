@@ -19,10 +19,13 @@ type Receiver struct {
 	done  chan struct{} // closed by Close
 	once  sync.Once
 
-	dialing chan struct{} // held while connecting
+	life context.Context // ends with Close
+	end  context.CancelFunc
+	wg   sync.WaitGroup
 
-	mu   sync.Mutex
-	link *incoming
+	mu      sync.Mutex
+	link    *incoming
+	attempt *attempt // under way
 }
 
 // incoming is one connection with what it delivers.
@@ -52,12 +55,14 @@ func OpenReceiver(ctx context.Context, url string, l bus.Limits, o Options) (*Re
 	if err != nil {
 		return nil, err
 	}
-	r := &Receiver{s: s, limit: l.Unacknowledged, done: make(chan struct{}), dialing: make(chan struct{}, 1)}
+	r := &Receiver{s: s, limit: l.Unacknowledged, done: make(chan struct{})}
+	r.life, r.end = context.WithCancel(context.Background())
 	if r.limit <= 0 {
 		r.limit = bus.DefaultUnacknowledged
 	}
 	r.limit = min(r.limit, math.MaxUint16)
 	if _, err := r.connected(ctx); err != nil {
+		_ = r.Close()
 		return nil, err
 	}
 	return r, nil
@@ -72,49 +77,55 @@ func (r *Receiver) closedError() error {
 	}
 }
 
+// attempt is one try to connect. It goes on when who began it has given up, so
+// that callers with little patience connect too.
+type attempt struct {
+	done chan struct{}
+	link *incoming
+	err  error
+}
+
 // connected returns the link, and makes a new one where there is none.
 func (r *Receiver) connected(ctx context.Context) (*incoming, error) {
+	r.mu.Lock()
+	if r.link != nil {
+		defer r.mu.Unlock()
+		return r.link, nil
+	}
+	if err := r.closedError(); err != nil {
+		r.mu.Unlock()
+		return nil, err
+	}
+	a := r.attempt
+	if a == nil {
+		a = &attempt{done: make(chan struct{})}
+		r.attempt = a
+		r.wg.Go(func() { r.try(a) })
+	}
+	r.mu.Unlock()
 	select {
-	case r.dialing <- struct{}{}:
+	case <-a.done:
+		return a.link, a.err
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	case <-r.done:
 		return nil, r.closedError()
 	}
-	defer func() { <-r.dialing }()
-	if err := r.closedError(); err != nil {
-		return nil, err
-	}
-	r.mu.Lock()
-	l := r.link
-	r.mu.Unlock()
-	if l != nil {
-		return l, nil
-	}
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	go func() {
-		select {
-		case <-r.done:
-			cancel()
-		case <-ctx.Done():
-		}
-	}()
-	l, err := r.consume(ctx)
-	if err != nil {
-		if closed := r.closedError(); closed != nil {
-			return nil, closed
-		}
-		return nil, r.s.failed("receive from queue "+r.s.queue, err)
-	}
+}
+
+func (r *Receiver) try(a *attempt) {
+	l, err := r.consume(r.life)
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if err := r.closedError(); err != nil {
-		_ = l.c.Close()
-		return nil, err
+	if closed := r.closedError(); closed != nil {
+		if l != nil {
+			_ = l.c.CloseDeadline(deadline(r.s.timeout))
+		}
+		l, err = nil, closed
 	}
-	r.link = l
-	return l, nil
+	r.link, r.attempt = l, nil
+	a.link, a.err = l, r.s.failed("receive from queue "+r.s.queue, err)
+	close(a.done)
 }
 
 func (r *Receiver) consume(ctx context.Context) (*incoming, error) {
@@ -306,6 +317,10 @@ func (l *incoming) settle(tags []uint64) {
 func (r *Receiver) Close() error {
 	r.once.Do(func() {
 		close(r.done)
+		r.end()
+		r.mu.Lock()   // no attempt begins from here on
+		r.mu.Unlock() //nolint:staticcheck // empty on purpose
+		r.wg.Wait()
 		r.mu.Lock()
 		l := r.link
 		r.mu.Unlock()

@@ -71,7 +71,7 @@ func (d *Sender) check(ctx context.Context) error {
 	}
 	if d.s.queue != "" && d.s.exchange == "" {
 		_, err = ch.QueueDeclarePassive(d.s.queue, true, false, false, false, nil)
-	} else if err == nil {
+	} else {
 		err = ch.ExchangeDeclarePassive(d.s.exchange, "direct", true, false, false, false, nil)
 	}
 	if err != nil {
