@@ -27,6 +27,7 @@ type Collector struct {
 	watermark, held, stateKeys, stateBytes              *prometheus.Desc
 	storedKeys, storedBytes                             *prometheus.Desc
 	checkpointAge, checkpointBytes                      *prometheus.Desc
+	repeats, received, receivedAgain, handed, refused   *prometheus.Desc
 	tables                                              tableDescs
 }
 
@@ -59,6 +60,11 @@ func newCollector(name string, stats func() pipeline.Stats, lags func(context.Co
 		late:             desc("late_events_total", "Events that came later than allowed, by what becomes of them.", "policy"),
 		filled:           desc("filled_rows_total", "Rows that resampling made in gaps between readings."),
 		lateReadings:     desc("late_readings_total", "Readings that resampling made no rows of because their key had a newer one."),
+		repeats:          desc("repeated_batches_total", "Records between stages that came twice after a restart, and were dropped."),
+		received:         desc("received_messages_total", "Messages of a queue or bus that are durable on the source topic.", "topic", "from"),
+		receivedAgain:    desc("received_repeats_total", "Messages that were on the source topic already.", "topic", "from"),
+		handed:           desc("handed_over_results_total", "Results that a queue, database, file or webhook has taken, repeats included.", "topic", "to"),
+		refused:          desc("refused_results_total", "Results that it will never take.", "topic", "to"),
 		expressionFaults: desc("expression_faults_total", "Values that an expression could not compute."),
 		lookupMisses:     desc("lookup_misses_total", "Rows for which a look-up gave nothing."),
 		behind:           desc("consumer_lag", "Records of a topic that are not processed yet: events of the source, batches of events between stages.", "topic"),
@@ -111,6 +117,16 @@ func (c *Collector) Collect(ch chan<- prometheus.Metric) {
 	out.counter(c.late, s.Late, s.LatePolicy.String())
 	out.counter(c.filled, s.Filled)
 	out.counter(c.lateReadings, s.LateReadings)
+	out.counter(c.repeats, s.Repeats)
+	for _, b := range s.Bridges {
+		if b.In {
+			out.counter(c.received, b.Carried, b.Topic, b.URL)
+			out.counter(c.receivedAgain, b.Repeats, b.Topic, b.URL)
+		} else {
+			out.counter(c.handed, b.Carried, b.Topic, b.URL)
+			out.counter(c.refused, b.Refused, b.Topic, b.URL)
+		}
+	}
 	out.counter(c.expressionFaults, s.ExpressionFaults)
 	out.counter(c.lookupMisses, s.LookupMisses)
 	for reason, n := range s.Flushes {

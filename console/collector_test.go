@@ -38,7 +38,11 @@ func full() pipeline.Stats {
 		Name: "card-fraud", Model: "fraud-risk", Version: "1.0.0",
 		Consumed: 1000, Predictions: 990, DeadLetters: map[string]uint64{"schema": 8, "late": 2},
 		Failures: 3, Fallbacks: 3, ExpressionFaults: 1, LookupMisses: 15,
-		Late: 2, LatePolicy: pipeline.LateDeadLetter, Filled: 40, LateReadings: 6,
+		Late: 2, LatePolicy: pipeline.LateDeadLetter, Filled: 40, LateReadings: 6, Repeats: 1,
+		Bridges: []pipeline.BridgeStats{
+			{Topic: "transactions", URL: "amqp://host/", In: true, Carried: 990, Repeats: 3},
+			{Topic: "scored", URL: "postgres://host/db", Carried: 980, Refused: 2},
+		},
 		Freshness: counted(3*ms, 4*ms, 1000*ms), SinceArrival: counted(2*ms, 3*ms, 900*ms),
 		FeatureLookup: counted(ms / 20), BatchRows: counted(100, 900), InferenceBatch: counted(64), Inference: counted(ms),
 		Flushes: map[string]uint64{"full": 2, "idle": 5}, BusySeconds: 5, Instances: 2, Running: 10 * time.Second,

@@ -39,10 +39,12 @@ type outlet struct {
 	shown string // its URL, as people may see it
 }
 
-// openBridges opens both ends; the topics are there.
+// openBridges opens both ends; the topics are there. What was opened is kept for
+// close, be it not all.
 func (p *Pipeline) openBridges(ctx context.Context) error {
 	spec := p.plan.Spec
-	b := &p.bridges
+	b := &bridges{}
+	defer p.bridges.Store(b)
 	if url := spec.Source.From; url != "" {
 		if p.deps.OpenReceiver == nil {
 			return errkind.New(errkind.Unsupported, "source.from: this program cannot receive messages")
@@ -113,6 +115,9 @@ func (b *bridges) idle(ctx context.Context, br *broker.Broker) (bool, error) {
 }
 
 func (b *bridges) close() (err error) {
+	if b == nil {
+		return nil
+	}
 	for _, c := range b.closers {
 		err = errors.Join(err, c())
 	}
@@ -152,13 +157,17 @@ type BridgeStats struct {
 	Carried, Repeats, Refused uint64
 }
 
-// Bridges is what each way in and out carried since the pipeline began to run.
-func (p *Pipeline) Bridges() (all []BridgeStats) {
-	if in := p.bridges.in; in != nil {
+// bridgeStats is what each way in and out carried since the pipeline began to run.
+func (p *Pipeline) bridgeStats() (all []BridgeStats) {
+	b := p.bridges.Load()
+	if b == nil {
+		return nil
+	}
+	if in := b.in; in != nil {
 		stored, repeats := in.Stored()
 		all = append(all, BridgeStats{Topic: in.Topic, URL: endpoint.Redact(p.plan.Spec.Source.From), In: true, Carried: stored, Repeats: repeats})
 	}
-	for _, o := range p.bridges.outs {
+	for _, o := range b.outs {
 		sent, refused := o.Sent()
 		all = append(all, BridgeStats{Topic: o.Topic, URL: o.shown, Carried: sent, Refused: refused})
 	}

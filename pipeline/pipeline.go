@@ -57,7 +57,7 @@ type Pipeline struct {
 	ready           atomic.Bool
 	progress        progress
 	deps            Deps
-	bridges         bridges
+	bridges         atomic.Pointer[bridges] // once Run has opened them
 	openLookup      LookupOpener
 	tables          map[*lookupPlan]rowSource
 	openObjects     ObjectsOpener
@@ -110,7 +110,7 @@ func (p *Pipeline) Close() (err error) {
 		err = errors.Join(err, c())
 	}
 	p.closers = nil
-	err = errors.Join(err, p.bridges.close())
+	err = errors.Join(err, p.bridges.Load().close())
 	if p.model != nil {
 		err = errors.Join(err, p.model.Close())
 	}
@@ -180,7 +180,7 @@ func (p *Pipeline) Run(ctx context.Context, o RunOptions) (err error) {
 			}
 		})
 	}
-	p.bridges.run(ctx, &tasks, stop)
+	p.bridges.Load().run(ctx, &tasks, stop)
 	p.ready.Store(true)
 	for i, st := range p.plan.stages {
 		claimers.Go(func() {
@@ -406,7 +406,7 @@ func (p *Pipeline) awaitIdle(ctx context.Context) error {
 		}
 		if idle {
 			var err error
-			if idle, err = p.bridges.idle(ctx, p.broker); err != nil && ctx.Err() == nil {
+			if idle, err = p.bridges.Load().idle(ctx, p.broker); err != nil && ctx.Err() == nil {
 				return fmt.Errorf("look whether the outputs are idle: %w", err)
 			}
 		}

@@ -108,6 +108,8 @@ type Stats struct {
 	// Repeats counts records between stages that a task published again after it had
 	// started again, and that were dropped.
 	Repeats uint64
+	// Bridges is what came from a bus, and what was handed over.
+	Bridges []BridgeStats
 	// Filled counts the rows of a series that no reading stands behind.
 	Filled uint64
 	// LateReadings counts the readings that gave out no rows of their series because
@@ -167,7 +169,7 @@ func (p *Pipeline) Stats() Stats {
 		Consumed: c.consumed.Load(), Predictions: c.predictions.Load(),
 		Failures: c.failures.Load(), Fallbacks: c.fallbacks.Load(),
 		ExpressionFaults: c.exprFaults.Load(), LookupMisses: c.lookupMisses.Load(),
-		Late: c.late.Load(), LatePolicy: p.plan.Spec.Source.Late, Filled: c.filled.Load(), LateReadings: c.lateReadings.Load(), Repeats: c.repeats.Load(),
+		Late: c.late.Load(), LatePolicy: p.plan.Spec.Source.Late, Filled: c.filled.Load(), LateReadings: c.lateReadings.Load(), Repeats: c.repeats.Load(), Bridges: p.bridgeStats(),
 		Freshness: c.freshness.Snapshot(), SinceArrival: c.sinceArrival.Snapshot(),
 		FeatureLookup: c.lookupSeconds.Snapshot(), BatchRows: c.batchRows.Snapshot(),
 		Routes: map[string]uint64{}, Flushes: map[string]uint64{},
