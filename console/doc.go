@@ -9,5 +9,6 @@
 //
 // A server without a token answers only requests addressed to a loopback name
 // that do not come from a foreign web page; CheckListen refuses to offer one to
-// anybody else in the first place.
+// anybody else in the first place. With secrets for webhooks, no body whose
+// signature is not right reaches a topic.
 package console

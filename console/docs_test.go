@@ -25,7 +25,7 @@ func TestDocumentedRequestsAnswerAsDocumented(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	f := newFixture(t, Options{})
+	f := newFixture(t, Options{Webhooks: Webhooks{Origins: []string{"events.example.com"}, Rate: 120}})
 	delete(f.m.topics, "scored-transactions")
 	srv := f.open()
 	n := 0

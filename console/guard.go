@@ -52,10 +52,18 @@ func (s *Server) guard(next http.Handler) http.Handler {
 		h.Set("Cache-Control", "no-store")
 		switch {
 		case r.URL.Path == "/livez" || r.URL.Path == "/readyz":
+		case s.bySignature(r):
+			if !enter(w, s.signed) {
+				return
+			}
+			defer func() { <-s.signed }()
+			if !s.checkSignature(w, r) {
+				return
+			}
+		case s.o.Token != "" && isHandshake(r):
 		case s.o.Token != "":
-			scheme, given, _ := strings.Cut(r.Header.Get("Authorization"), " ")
-			got := sha256.Sum256([]byte(strings.TrimSpace(given))) // equal lengths: the time tells nothing
-			if !strings.EqualFold(scheme, "Bearer") || subtle.ConstantTimeCompare(got[:], token[:]) != 1 {
+			got := sha256.Sum256([]byte(bearer(r))) // equal lengths: the time tells nothing
+			if subtle.ConstantTimeCompare(got[:], token[:]) != 1 {
 				h.Set("WWW-Authenticate", `Bearer realm="freshet"`)
 				writeProblem(w, problem{Status: http.StatusUnauthorized, Detail: "this server needs its token, as in: Authorization: Bearer TOKEN"})
 				return
@@ -72,6 +80,19 @@ func (s *Server) guard(next http.Handler) http.Handler {
 		}
 		next.ServeHTTP(w, r)
 	})
+}
+
+// bearer is the token that a request comes with: in its Authorization, or in the
+// query of one that stores events, as RFC 6750 says for those that can send no header.
+func bearer(r *http.Request) string {
+	if a := r.Header.Get("Authorization"); a != "" || r.Method != http.MethodPost {
+		scheme, token, _ := strings.Cut(a, " ")
+		if !strings.EqualFold(scheme, "Bearer") {
+			return ""
+		}
+		return strings.TrimSpace(token)
+	}
+	return r.URL.Query().Get("access_token")
 }
 
 func hostOnly(hostport string) string {

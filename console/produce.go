@@ -37,6 +37,8 @@ func (s *Server) produce(w http.ResponseWriter, r *http.Request) {
 	switch {
 	case err != nil:
 		s.fail(w, r, err)
+	case fromGrid(r, mediaType):
+		s.produceGrid(w, r, name, named)
 	case ce && mediaType != event.TypeStructured && mediaType != event.TypeBatch,
 		mediaType == event.TypeStructured, mediaType == event.TypeBatch, mediaType == typeJSON:
 		s.produceWhole(w, r, name, mediaType, ce, named)
@@ -78,13 +80,39 @@ func (s *Server) produceWhole(w http.ResponseWriter, r *http.Request, topic, med
 			s.failWith(w, r, err, problem{Record: &i})
 			return
 		}
+		if id := r.Header.Get(headerWebhookID); plain && !ce && len(recs[i].ID) == 0 && id != "" {
+			recs[i].ID = []byte(id) // the same when a webhook is sent again
+		}
 	}
+	s.storeAndAnswer(w, r, topic, recs)
+}
+
+// storeAndAnswer stores what a request holds as a whole.
+func (s *Server) storeAndAnswer(w http.ResponseWriter, r *http.Request, topic string, recs []event.Record) {
 	p := &published{}
 	if err := s.store(r, topic, recs, p); err != nil {
 		s.failStored(w, r, err, problem{}, p)
 		return
 	}
+	if wantsReply(r) {
+		w.WriteHeader(http.StatusAccepted)
+		return
+	}
 	writeJSON(w, http.StatusOK, p)
+}
+
+// wantsReply reports whether the sender takes the body of an answer for an event, as
+// those of Knative do, and one that is no event for a fault. There are no
+// such replies here, so they get no body.
+func wantsReply(r *http.Request) bool {
+	for _, v := range r.Header.Values("Prefer") {
+		for p := range strings.SplitSeq(v, ",") {
+			if strings.EqualFold(strings.TrimSpace(p), "reply") {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // store publishes recs, and looks whether the topic exists where there are none.

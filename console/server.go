@@ -26,6 +26,10 @@ type Options struct {
 	Token string
 	// TLS makes Serve speak HTTPS, at version 1.2 or above.
 	TLS *tls.Config
+	// Webhooks says which senders of webhooks are let in.
+	Webhooks Webhooks
+	// Now is the clock that signatures are held to; time.Now by default.
+	Now func() time.Time
 	// Live and Ready say why the process should be restarted, or should get no
 	// requests yet; nil or a nil error means that all is well. The parts of
 	// errors.Join are listed one by one. Both are called concurrently.
@@ -60,6 +64,7 @@ type Server struct {
 	handler http.Handler
 	streams chan struct{} // one token a stream in progress
 	posts   chan struct{}
+	signed  chan struct{} // bodies that were read to verify them
 	stop    chan struct{} // closed when streams must end
 	once    sync.Once
 	timeout time.Duration // ioTimeout; tests shorten it
@@ -73,6 +78,9 @@ func New(o Options) *Server {
 	if o.MaxBody <= 0 {
 		o.MaxBody = 16 << 20
 	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
 	if o.Drain <= 0 {
 		o.Drain = 10 * time.Second
 	}
@@ -80,6 +88,7 @@ func New(o Options) *Server {
 		o:       o,
 		streams: make(chan struct{}, maxStreams),
 		posts:   make(chan struct{}, maxPosts),
+		signed:  make(chan struct{}, maxPosts),
 		stop:    make(chan struct{}),
 		timeout: ioTimeout,
 	}
@@ -89,6 +98,7 @@ func New(o Options) *Server {
 	mux.Handle("GET /metrics", metricsHandler(o.Metrics))
 	mux.HandleFunc("GET /topics", s.listTopics)
 	mux.HandleFunc("POST /topics/{topic}", s.produce)
+	mux.HandleFunc("OPTIONS /topics/{topic}", s.handshake)
 	mux.HandleFunc("GET /topics/{topic}", s.consume)
 	mux.HandleFunc("GET /topics/{topic}/info", s.topicInfo)
 	for path, allow := range map[string]string{

@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"net"
+	"os"
 	"strings"
 	"syscall"
 
@@ -17,23 +18,60 @@ import (
 // listenFlags say where the HTTP API is served.
 type listenFlags struct {
 	address, cert, key string
+	origins            []string
+	rate               int
+	secrets            string // a file
 }
 
 const listenHelp = `With the environment variable FRESHET_TOKEN set, requests must carry it:
 "Authorization: Bearer TOKEN". An address that other machines can reach needs the
-token and a TLS certificate.`
+token and a TLS certificate.
+
+With --webhook-secret-file or the environment variable FRESHET_WEBHOOK_SECRETS,
+events that come without the token have to be signed as standardwebhooks.com says,
+with one of the secrets: each on its line, so that a new one can stand beside the old.`
 
 func (l *listenFlags) add(f *pflag.FlagSet) {
 	f.StringVar(&l.address, "listen", "127.0.0.1:8080", "address of the HTTP API, or off")
 	f.StringVar(&l.cert, "tls-cert", "", "certificate file (PEM) to serve HTTPS with")
 	f.StringVar(&l.key, "tls-key", "", "key file (PEM) of the certificate")
+	f.StringSliceVar(&l.origins, "webhook-origin", nil, "sender whose webhook handshake is granted, such as eventgrid.azure.net; * is every one")
+	f.IntVar(&l.rate, "webhook-rate", 0, "requests a minute that the handshake allows (0 sets no bound)")
+	f.StringVar(&l.secrets, "webhook-secret-file", "", "file with the secrets that events may be signed with")
 }
 
 // listener is an address that this process holds, before anything is served on it.
 type listener struct {
 	net.Listener
-	token string
-	tls   *tls.Config
+	token    string
+	tls      *tls.Config
+	webhooks console.Webhooks
+}
+
+// readWebhooks reads what the flags and the environment say of webhooks.
+func (a *app) readWebhooks(f listenFlags) (console.Webhooks, error) {
+	w := console.Webhooks{Origins: f.origins, Rate: f.rate}
+	if f.rate < 0 {
+		return w, usagef("--webhook-rate %d: expected 0 or more", f.rate)
+	}
+	text, where := "", "--webhook-secret-file "+f.secrets
+	if f.secrets != "" {
+		b, err := os.ReadFile(f.secrets)
+		if err != nil {
+			return w, usagef("%s: %w", where, err)
+		}
+		if text = string(b); strings.TrimSpace(text) == "" {
+			return w, usagef("%s: there is no secret in it", where)
+		}
+	} else {
+		where = "FRESHET_WEBHOOK_SECRETS"
+		text, _ = a.lookupEnv(where)
+	}
+	var err error
+	if w.Secrets, err = console.ParseSecrets(text); err != nil {
+		return w, usagef("%s: %w", where, err)
+	}
+	return w, nil
 }
 
 // listen takes the address. It returns nil for --listen off.
@@ -57,6 +95,9 @@ func (a *app) listen(ctx context.Context, f listenFlags) (*listener, error) {
 		return nil, usagef("--listen: %w; the token comes from FRESHET_TOKEN, the certificate from --tls-cert and --tls-key", err)
 	}
 	var err error
+	if l.webhooks, err = a.readWebhooks(f); err != nil {
+		return nil, err
+	}
 	l.Listener, err = new(net.ListenConfig).Listen(ctx, "tcp", f.address)
 	switch {
 	case errors.Is(err, syscall.EADDRINUSE):
@@ -97,7 +138,7 @@ func (l *listener) serve(ctx context.Context, o console.Options) error {
 		<-ctx.Done()
 		return nil
 	}
-	o.Token, o.TLS = l.token, l.tls
+	o.Token, o.TLS, o.Webhooks = l.token, l.tls, l.webhooks
 	return console.New(o).Serve(ctx, l.Listener)
 }
 
