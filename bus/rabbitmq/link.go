@@ -162,7 +162,8 @@ func (s *settings) dial(ctx context.Context, host string) (*amqp.Connection, err
 		}
 		// With TLS 1.3 the server refuses a client without a certificate after the
 		// handshake, and the reset may overtake the reason.
-		if s.tls != nil && len(s.tls.Certificates) == 0 && errors.Is(err, syscall.ECONNRESET) {
+		if s.tls != nil && len(s.tls.Certificates) == 0 &&
+			(errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE) || errors.Is(err, amqp.ErrClosed)) {
 			err = errkind.Errorf(errkind.Config, "the server ends the connection after the handshake; if it demands a certificate, give tls_cert and tls_key: %w", err)
 		}
 		return nil, err
