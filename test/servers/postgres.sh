@@ -36,7 +36,20 @@ if ! "${as[@]}" "$bin/initdb" -D "$dir/data" --username=freshet --pwfile="$dir/p
 	exit 1
 fi
 echo 'CREATE DATABASE freshet' | "${as[@]}" "$bin/postgres" --single -D "$dir/data" postgres >>"$dir/log" 2>&1
+# left says whether processes of a server that was killed are still about; they
+# end by themselves, and a new one refuses to start beside them.
+left() {
+	local p
+	for p in /proc/[0-9]*; do
+		[ "$(readlink "$p/cwd" 2>/dev/null)" = "$dir/data" ] && return
+	done
+	return 1
+}
 launch() {
+	for _ in $(seq 300); do
+		left || break
+		sleep 0.1
+	done
 	: >"$dir/log"
 	"${as[@]}" "$bin/postgres" -D "$dir/data" -h 127.0.0.1 -p "$port" -k "$dir" -c fsync=off -c max_connections=40 \
 		-c shared_buffers=32MB >"$dir/log" 2>&1 </dev/null &
