@@ -12,6 +12,7 @@ import (
 	"github.com/freshet-io/freshet/broker/jetstream/server"
 	"github.com/freshet-io/freshet/broker/journal"
 	"github.com/freshet-io/freshet/broker/kafka"
+	"github.com/freshet-io/freshet/broker/postgres"
 	"github.com/freshet-io/freshet/broker/pulsar"
 	"github.com/freshet-io/freshet/broker/rabbitmq"
 	streams "github.com/freshet-io/freshet/broker/redis"
@@ -52,10 +53,16 @@ var brokers = []struct {
 	{"rabbitmq-stream", func(ctx context.Context, url string, o BrokerOptions) (broker.Driver, error) {
 		return driver(rabbitmq.Open(ctx, url, rabbitmq.Options{Logger: o.Logger, Env: o.Env}))
 	}},
+	{"postgres", openRecords},
+	{"postgresql", openRecords},
 }
 
 func openStreams(ctx context.Context, url string, o BrokerOptions) (broker.Driver, error) {
 	return driver(streams.Open(ctx, url, streams.Options{Logger: o.Logger, Env: o.Env}))
+}
+
+func openRecords(ctx context.Context, url string, o BrokerOptions) (broker.Driver, error) {
+	return driver(postgres.Open(ctx, url, postgres.Options{Logger: o.Logger, Env: o.Env}))
 }
 
 // driver keeps a nil adapter from becoming a driver that is not nil.
