@@ -193,6 +193,11 @@ func runCase(ctx context.Context, file string, c *Case, d CaseDeps) (outcomes []
 		return nil, Error(faults)
 	}
 	spec.Source.Partitions = 1
+	// Cases judge what is computed: they need no queue and no database.
+	spec.Source.From = ""
+	for i := range spec.Outputs {
+		spec.Outputs[i].Also = nil
+	}
 	plan, faults := MakePlan(spec, d.OpenModel)
 	if len(faults) > 0 {
 		return nil, Error(faults)
