@@ -8,7 +8,7 @@ import (
 	"net"
 	"net/url"
 	"strings"
-	"syscall"
+	"sync/atomic"
 	"time"
 
 	amqp "github.com/rabbitmq/amqp091-go"
@@ -37,6 +37,7 @@ type settings struct {
 	exchange, routingKey  string
 	maxBytes              int
 	log                   *slog.Logger
+	met                   atomic.Bool // a connection was open once
 }
 
 func parse(raw string, o Options, receive bool) (*settings, error) {
@@ -162,12 +163,12 @@ func (s *settings) dial(ctx context.Context, host string) (*amqp.Connection, err
 		}
 		// With TLS 1.3 the server refuses a client without a certificate after the
 		// handshake, and the reset may overtake the reason.
-		if s.tls != nil && len(s.tls.Certificates) == 0 &&
-			(errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE) || errors.Is(err, amqp.ErrClosed)) {
+		if s.tls != nil && len(s.tls.Certificates) == 0 && !s.met.Load() && ctx.Err() == nil && kindOf(err) == errkind.Transient {
 			err = errkind.Errorf(errkind.Config, "the server ends the connection after the handshake; if it demands a certificate, give tls_cert and tls_key: %w", err)
 		}
 		return nil, err
 	}
+	s.met.Store(true)
 	return c, nil
 }
 

@@ -316,10 +316,10 @@ func (l *incoming) settle(tags []uint64) {
 // Close implements bus.Receiver: the server takes back what is not acknowledged.
 func (r *Receiver) Close() error {
 	r.once.Do(func() {
+		r.mu.Lock() // no attempt begins from here on
 		close(r.done)
+		r.mu.Unlock()
 		r.end()
-		r.mu.Lock()   // no attempt begins from here on
-		r.mu.Unlock() //nolint:staticcheck // empty on purpose
 		r.wg.Wait()
 		r.mu.Lock()
 		l := r.link
