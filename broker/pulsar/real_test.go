@@ -78,7 +78,7 @@ func harness(t testing.TB) brokertest.Harness {
 		Open:            func(t testing.TB) broker.Driver { return open(t, urlOf(s)) },
 		Restart:         restart(s.Stop),
 		Crash:           restart(s.Kill),
-		Patience:        time.Minute,
+		Patience:        3 * time.Minute,
 		TimeGranularity: time.Millisecond,
 		Parallel:        true,
 		Crashes:         4,
@@ -91,5 +91,6 @@ func TestKeepsTheContract(t *testing.T) {
 }
 
 func TestSurvivesCrashes(t *testing.T) {
+	servers.Heavy(t)
 	brokertest.RunCrash(t, harness(t))
 }

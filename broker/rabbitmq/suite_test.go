@@ -6,6 +6,7 @@ import (
 
 	"github.com/freshet-io/freshet/broker"
 	"github.com/freshet-io/freshet/broker/brokertest"
+	"github.com/freshet-io/freshet/test/servers"
 )
 
 var (
@@ -49,7 +50,7 @@ func harness(t testing.TB) brokertest.Harness {
 		Open:            func(t testing.TB) broker.Driver { return open(t, url) },
 		Restart:         restart(false),
 		Crash:           restart(true),
-		Patience:        60 * time.Second,
+		Patience:        3 * time.Minute,
 		TimeGranularity: time.Millisecond,
 		LazyTrim:        false,
 		Parallel:        true,
@@ -60,6 +61,9 @@ func harness(t testing.TB) brokertest.Harness {
 
 func TestSuite(t *testing.T) { brokertest.Run(t, harness(t)) }
 
-func TestCrashSuite(t *testing.T) { brokertest.RunCrash(t, harness(t)) }
+func TestCrashSuite(t *testing.T) {
+	servers.Heavy(t)
+	brokertest.RunCrash(t, harness(t))
+}
 
 func BenchmarkDriver(b *testing.B) { brokertest.Benchmark(b, harness(b)) }
