@@ -78,7 +78,7 @@ func (s *Server) checkSignature(w http.ResponseWriter, r *http.Request) bool {
 		why = "the signature is of another body, id, timestamp or secret"
 	}
 	w.Header().Set("WWW-Authenticate", `Webhook-Signature realm="freshet"`)
-	writeProblem(w, problem{Status: http.StatusUnauthorized, Detail: "this server takes only signed events, as standardwebhooks.com says: " + why})
+	writeProblem(w, problem{Status: http.StatusUnauthorized, Detail: why + ": this server takes only events that are signed, as standardwebhooks.com says, or come with its token, where it was started with one"})
 	return false
 }
 
@@ -143,7 +143,7 @@ func (s *Server) signedBy(h http.Header, body []byte, signatures [][]byte) bool 
 	ok := false
 	for _, secret := range s.o.Webhooks.Secrets {
 		mac := hmac.New(sha256.New, secret)
-		io.WriteString(mac, h.Get(headerWebhookID)+"."+h.Get(headerWebhookTimestamp)+".")
+		mac.Write([]byte(h.Get(headerWebhookID) + "." + h.Get(headerWebhookTimestamp) + "."))
 		mac.Write(body)
 		want := mac.Sum(nil)
 		for _, got := range signatures {

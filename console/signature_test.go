@@ -4,6 +4,8 @@ import (
 	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/base64"
+	"net/http/httptest"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -66,7 +68,7 @@ func TestSignedEventsAreStoredInEveryMode(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			f := signedFixture(t, "")
 			// A signature is enough: neither the host nor the token is asked for.
-			headers := append(c.headers, append(sign(secret, c.id, clock, c.body), "Host: hooks.example.com")...)
+			headers := slices.Concat(c.headers, sign(secret, c.id, clock, c.body), []string{"Host: hooks.example.com"})
 			if w := f.do("POST", "/topics/transactions", c.body, headers...); w.Code != 200 || len(f.stored("transactions")) != c.want {
 				t.Errorf("%d %s, stored %v", w.Code, w.Body, f.stored("transactions"))
 			}
@@ -182,6 +184,25 @@ func TestASignedBodyIsNotReadBeyondItsBound(t *testing.T) {
 	if w := f.do("POST", "/topics/transactions", body, append(sign(secret, "m1", clock, body), asNDJSON)...); w.Code != 413 {
 		t.Errorf("%d %s", w.Code, w.Body)
 	}
+}
+
+// Whatever claims to be signed and is not, is refused and stores nothing.
+func FuzzForgedSignature(f *testing.F) {
+	stamp := strconv.FormatInt(clock.Unix(), 10)
+	f.Add("m1", stamp, "v1,"+base64.StdEncoding.EncodeToString(make([]byte, 32)), `{"n":1}`, "application/json")
+	f.Add("m1", stamp, "v1,AAAA v1a,AAAA v2 ,", "", "application/x-ndjson")
+	f.Add("", "-1", "", "[]", "application/cloudevents-batch+json")
+	f.Fuzz(func(t *testing.T, id, stamp, signature, body, contentType string) {
+		fx := signedFixture(t, "")
+		r := httptest.NewRequest("POST", "http://localhost/topics/transactions", strings.NewReader(body))
+		r.Header["Webhook-Id"], r.Header["Webhook-Timestamp"], r.Header["Webhook-Signature"] = []string{id}, []string{stamp}, []string{signature}
+		r.Header["Content-Type"] = []string{contentType}
+		w := httptest.NewRecorder()
+		fx.s.Handler().ServeHTTP(w, r)
+		if w.Code != 401 && w.Code != 413 || len(fx.stored("transactions")) != 0 {
+			t.Fatalf("%d %s, stored %v", w.Code, w.Body, fx.stored("transactions"))
+		}
+	})
 }
 
 func TestSecretsAreReadWithoutBeingShown(t *testing.T) {

@@ -58,7 +58,7 @@ func TestTheHandshakeNeedsNoTokenAndDeliveriesDo(t *testing.T) {
 		{"POST", "/topics/transactions?access_token=token", []string{"Authorization: Bearer other"}, 401},
 		{"GET", "/topics/transactions?access_token=token", nil, 401},
 	} {
-		if w := f.do(c.method, c.target, "{}", append(c.headers, asJSON)...); w.Code != c.want {
+		if w := f.do(c.method, c.target, "{}", append([]string{asJSON}, c.headers...)...); w.Code != c.want {
 			t.Errorf("%s %s %v: %d %s", c.method, c.target, c.headers, w.Code, w.Body)
 		}
 	}
@@ -120,8 +120,8 @@ func TestWhatIsNoSubscriptionOfEventGridIsRefused(t *testing.T) {
 
 func TestSendersThatTakeRepliesGetNone(t *testing.T) {
 	f := newFixture(t, Options{})
-	binary := []string{asJSON, "ce-specversion: 1.0", "ce-id: e1", "ce-source: /s", "ce-type: t"}
-	if w := f.do("POST", "/topics/transactions", `{"n":1}`, append(binary, "Prefer: respond-async, Reply")...); w.Code != 202 || w.Body.Len() != 0 {
+	binary := []string{asJSON, "ce-specversion: 1.0", "ce-id: e1", "ce-source: /s", "ce-type: t", "Prefer: respond-async, Reply"}
+	if w := f.do("POST", "/topics/transactions", `{"n":1}`, binary...); w.Code != 202 || w.Body.Len() != 0 {
 		t.Errorf("%d %s", w.Code, w.Body)
 	}
 	if w := f.do("POST", "/topics/transactions", structured("e2"), asStructured, "Prefer: reply"); w.Code != 202 || w.Body.Len() != 0 {
@@ -130,7 +130,7 @@ func TestSendersThatTakeRepliesGetNone(t *testing.T) {
 	if got := f.stored("transactions"); len(got) != 2 {
 		t.Errorf("stored %v", got)
 	}
-	if w := f.do("POST", "/topics/transactions", "{", append(binary, "Prefer: reply")...); w.Code != 400 {
+	if w := f.do("POST", "/topics/transactions", "{", binary...); w.Code != 400 {
 		t.Errorf("%d %s", w.Code, w.Body)
 	}
 }

@@ -21,15 +21,15 @@ import (
 )
 
 func main() {
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
-	defer cancel()
-	if err := run(ctx, os.Args[1:], os.Stdin, os.Stdout); err != nil {
+	if err := run(os.Args[1:], os.Stdin, os.Stdout); err != nil {
 		fmt.Fprintln(os.Stderr, "rabbitmq-queue:", err)
 		os.Exit(1)
 	}
 }
 
-func run(ctx context.Context, args []string, in io.Reader, out io.Writer) error {
+func run(args []string, in io.Reader, out io.Writer) error {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
 	if len(args) == 0 || args[0] == "put" && len(args) != 2 || args[0] == "take" && len(args) != 3 || args[0] != "put" && args[0] != "take" {
 		return errors.New("expected put QUEUE, or take QUEUE COUNT")
 	}
