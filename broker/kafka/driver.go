@@ -41,6 +41,8 @@ type Driver struct {
 	batches sync.Pool // of *batch
 	spread  atomic.Uint32
 
+	outgoing sync.Pool // of *outgoing
+
 	own struct { // producers of transactions without positions
 		sync.Mutex
 		name string
@@ -82,7 +84,7 @@ func Open(ctx context.Context, url string, o Options) (*Driver, error) {
 		d.log = slog.New(slog.DiscardHandler)
 	}
 	d.ctx, d.stop = context.WithCancel(context.Background())
-	d.batches.New = newBatch
+	d.batches.New, d.outgoing.New = newBatch, newOutgoing
 	d.packing, _ = kgo.DefaultCompressor(s.compression) // fails for codecs that there are not
 	d.unpacking = kgo.DefaultDecompressor()
 	d.own.name = rand.Text()[:12]

@@ -3,8 +3,6 @@ package kafka
 import (
 	"context"
 	"fmt"
-	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -35,24 +33,29 @@ func (d *Driver) Publish(ctx context.Context, name string, recs []event.Record) 
 	}
 	n := len(t.leaders)
 	keyless := int32(d.spread.Add(1) % uint32(n))
-	out := copyRecords(name, recs, func(i int) int32 {
+	out := d.outgoing.Get().(*outgoing)
+	out.take(name, recs, func(i int) int32 {
 		if len(recs[i].Key) == 0 {
 			return keyless
 		}
 		return int32(broker.PartitionFor(recs[i].Key, n))
 	})
-	w := publishing{left: len(recs), done: make(chan struct{})}
-	promise := w.arrived
 	for i := range out.records {
-		d.producer.Produce(ctx, &out.records[i], promise)
+		d.producer.Produce(ctx, &out.records[i], out.promise)
 	}
-	stored, err := w.wait(ctx, d)
-	if err != nil {
+	stored, err := out.wait(ctx, d)
+	if err != nil { // some may still be on their way
 		d.topics.drop(name)
 		return broker.Published{Stored: stored}, d.failed(ctx, err, "publish to topic %q", name)
 	}
+	if cap(out.bytes) <= keptBytes {
+		d.outgoing.Put(out)
+	}
 	return broker.Published{Stored: stored}, nil
 }
+
+// keptBytes bounds the memory of a call's copies that is kept for later calls.
+const keptBytes = 4 << 20
 
 // checkSizes fails for records that the server would not take.
 func (d *Driver) checkSizes(recs []event.Record) error {
@@ -64,44 +67,37 @@ func (d *Driver) checkSizes(recs []event.Record) error {
 	return nil
 }
 
-// publishing counts the answers for one call's records.
-type publishing struct {
-	stored atomic.Int64
-
-	mu   sync.Mutex
-	left int
-	err  error // the first
-	done chan struct{}
-}
-
-// arrived is called by the client, for one record after the other.
-func (w *publishing) arrived(_ *kgo.Record, err error) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
+// arrived is called by the client, for one record after the other. From the
+// last one on nobody else uses o but who waits.
+func (o *outgoing) arrived(_ *kgo.Record, err error) {
 	if err == nil {
-		w.stored.Add(1)
-	} else if w.err == nil {
-		w.err = err
+		o.stored.Add(1)
+	} else {
+		first := err // of its own, so that successes need no memory
+		o.err.CompareAndSwap(nil, &first)
 	}
-	if w.left--; w.left == 0 {
-		close(w.done)
+	if o.left.Add(-1) == 0 {
+		o.done <- struct{}{}
 	}
 }
 
 // wait waits while answers come.
-func (w *publishing) wait(ctx context.Context, d *Driver) (stored int, err error) {
+func (o *outgoing) wait(ctx context.Context, d *Driver) (stored int, err error) {
 	t := time.NewTimer(d.s.timeout)
 	defer t.Stop()
 	for seen := int64(0); ; {
 		select {
-		case <-w.done:
-			return int(w.stored.Load()), w.err
+		case <-o.done:
+			if failure := o.err.Load(); failure != nil {
+				err = *failure
+			}
+			return int(o.stored.Load()), err
 		case <-ctx.Done():
-			return int(w.stored.Load()), ctx.Err()
+			return int(o.stored.Load()), ctx.Err()
 		case <-d.ctx.Done():
-			return int(w.stored.Load()), d.ctx.Err()
+			return int(o.stored.Load()), d.ctx.Err()
 		case <-t.C:
-			now := w.stored.Load()
+			now := o.stored.Load()
 			if now == seen {
 				return int(now), errkind.Errorf(errkind.Transient, "%s acknowledged nothing for %v", d.s.endpoint, d.s.timeout)
 			}

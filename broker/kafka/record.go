@@ -3,6 +3,8 @@ package kafka
 import (
 	"encoding/binary"
 	"hash/crc32"
+	"slices"
+	"sync/atomic"
 
 	"github.com/twmb/franz-go/pkg/kgo"
 
@@ -148,12 +150,25 @@ func fill(r *event.Record, k *kgo.Record, arena []byte) []byte {
 }
 
 // outgoing is one Publish's records on their way, with copies of their bytes:
-// they may outlive the call whose context ends.
+// they may outlive the call whose context ends. Where all were acknowledged it
+// serves another call.
 type outgoing struct {
 	records []kgo.Record
 	headers []kgo.RecordHeader
 	bytes   []byte
 	names   []string // of headers, each once
+
+	promise func(*kgo.Record, error) // arrived
+	left    atomic.Int64             // records without an answer
+	stored  atomic.Int64
+	err     atomic.Pointer[error] // the first
+	done    chan struct{}         // has an element when none is left
+}
+
+func newOutgoing() any {
+	o := &outgoing{done: make(chan struct{}, 1)}
+	o.promise = o.arrived
+	return o
 }
 
 // maxNames bounds the names of headers that are looked for, one by one.
@@ -173,7 +188,8 @@ func (o *outgoing) name(b []byte) string {
 	return n
 }
 
-func copyRecords(topic string, recs []event.Record, partition func(i int) int32) *outgoing {
+// take makes o the way of recs.
+func (o *outgoing) take(topic string, recs []event.Record, partition func(i int) int32) {
 	size, headers := 0, 0
 	for i := range recs {
 		size += len(recs[i].ID) + len(recs[i].Key) + len(recs[i].Value) + len(recs[i].Headers)
@@ -188,14 +204,17 @@ func copyRecords(topic string, recs []event.Record, partition func(i int) int32)
 			h = rest
 		}
 	}
-	o := &outgoing{
-		records: make([]kgo.Record, len(recs)),
-		headers: make([]kgo.RecordHeader, 0, headers),
-		bytes:   make([]byte, 0, size),
+	o.records = slices.Grow(o.records[:0], len(recs))[:len(recs)]
+	o.headers = slices.Grow(o.headers[:0], headers)
+	o.bytes = slices.Grow(o.bytes[:0], size)
+	if len(o.names) == maxNames {
+		o.names = o.names[:0] // of calls before
 	}
+	o.left.Store(int64(len(recs)))
+	o.stored.Store(0)
 	for i := range recs {
 		r, k := &recs[i], &o.records[i]
-		k.Topic, k.Partition = topic, partition(i)
+		*k = kgo.Record{Topic: topic, Partition: partition(i)}
 		if len(r.Key) > 0 {
 			k.Key = o.copy(r.Key)
 		}
@@ -216,7 +235,6 @@ func copyRecords(topic string, recs []event.Record, partition func(i int) int32)
 		}
 		k.Headers = o.headers[from:len(o.headers):len(o.headers)]
 	}
-	return o
 }
 
 func (o *outgoing) copy(v []byte) []byte {

@@ -134,7 +134,9 @@ func FuzzRecordsReadBack(f *testing.F) {
 		if diff := cmp.Diff(want, r); diff != "" {
 			t.Error(diff)
 		}
-		o := copyRecords("t", []event.Record{want}, func(int) int32 { return 0 })
+		o := newOutgoing().(*outgoing)
+		o.take("t", []event.Record{{ID: []byte("former"), Headers: want.Headers}}, func(int) int32 { return 1 })
+		o.take("t", []event.Record{want}, func(int) int32 { return 0 })
 		r = back(&o.records[0])
 		r.Time = 0
 		if diff := cmp.Diff(want, r); diff != "" {
