@@ -2,7 +2,6 @@ package postgres
 
 import (
 	"context"
-	"errors"
 	"log/slog"
 	"net"
 	"strconv"
@@ -155,6 +154,8 @@ func (d *Driver) configure(e *endpoint.Endpoint) (*pgxpool.Config, error) {
 		"default_transaction_isolation": "read committed",
 		// Every statement goes by an index; tables that just began to grow must not mislead the planner.
 		"enable_seqscan": "off", "jit": "off", "plan_cache_mode": "force_generic_plan",
+		// A client that is gone in the middle of a transaction gives its locks back within some 10 s.
+		"tcp_keepalives_idle": "5", "tcp_keepalives_interval": "2", "tcp_keepalives_count": "3",
 	}
 	d.sockets = sockets{dial: cc.DialFunc, open: map[net.Conn]struct{}{}}
 	cc.DialFunc = d.sockets.connect
@@ -247,8 +248,8 @@ func (d *Driver) do(caller context.Context, doing string, f func(ctx context.Con
 	if k == errkind.Canceled {
 		k = errkind.Transient // of a context of pgx's own
 	}
-	if errors.Is(err, context.DeadlineExceeded) { // %v: it is not the caller's deadline
-		return errkind.Errorf(k, "%s %s: no answer within %v: %v", doing, d.where, d.timeout, err)
+	if ctx.Err() != nil { // its text alone: the deadline is not the caller's
+		return errkind.Errorf(k, "%s %s: no answer within %v: %s", doing, d.where, d.timeout, err.Error())
 	}
 	return errkind.Errorf(k, "%s %s: %w", doing, d.where, err)
 }

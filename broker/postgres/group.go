@@ -63,7 +63,8 @@ func (c *consumer) Claim(ctx context.Context) (broker.Claim, error) {
 		_ = l.Release()
 		return nil, err
 	}
-	return out, out.r.seek(out.start)
+	out.r.next = out.start
+	return out, nil
 }
 
 // begin is where the group continues. It is asked for when the lease is taken, so
@@ -161,6 +162,3 @@ func (c *claim) Commit(ctx context.Context, next int64) error {
 
 // Release implements broker.Claim.
 func (c *claim) Release() error { return c.lease.Release() }
-
-// revoke gives the partition back, also where the server cannot be told now.
-func (c *claim) revoke() { _ = c.lease.Release() }

@@ -2,7 +2,9 @@ package postgres
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"sync"
 
 	"github.com/jackc/pgx/v5"
 
@@ -66,20 +68,20 @@ func (d *Driver) Commit(ctx context.Context, tx *broker.Tx) error {
 		return ctx.Err()
 	}
 	_, err := w.send(ctx, "commit to", w.chunks, func(b *pgx.Batch) { move(b, claims, next) })
-	if err == nil || errkind.Is(err, errkind.Closed) || errkind.Is(err, errkind.NotFound) || undone(err) || neverBegun(ctx, err) {
+	switch {
+	case err == nil, undone(err), errkind.Is(err, errkind.Closed), errkind.Is(err, errkind.NotFound),
+		errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded): // the caller's
 		return err
-	}
-	if !errkind.Is(err, errkind.Conflict) {
+	case !errkind.Is(err, errkind.Conflict):
 		err = errkind.Errorf(errkind.Conflict, "%w; whether it was applied is unknown, so the partitions are given back", err)
 	}
+	var revoking sync.WaitGroup
 	for _, c := range claims {
-		c.revoke()
+		revoking.Go(func() { _ = c.lease.Release() }) // lost at once, also where the server cannot be told now
 	}
+	revoking.Wait()
 	return err
 }
-
-// neverBegun says that the caller's context had ended before anything was sent.
-func neverBegun(ctx context.Context, err error) bool { return err == ctx.Err() } //nolint:errorlint // the very same: what do returns by itself
 
 // writing is a change that is being put together.
 type writing struct {

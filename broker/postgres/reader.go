@@ -33,7 +33,10 @@ func (d *Driver) Read(ctx context.Context, name string, partition int, from int6
 		return nil, err
 	}
 	r := d.newReader(t, partition)
-	return r, r.seek(from)
+	if err := r.seek(from); err != nil {
+		return nil, err
+	}
+	return r, nil
 }
 
 func (d *Driver) newReader(t *topic, partition int) *reader {
@@ -60,19 +63,15 @@ func (r *reader) Fetch(ctx context.Context, max int) (*broker.Batch, error) {
 
 // fetch is Fetch that ends with nil, nil when revoked is closed.
 func (r *reader) fetch(ctx context.Context, max int, revoked <-chan struct{}) (*broker.Batch, error) {
-	var look *time.Timer
+	look := time.NewTimer(lookEvery)
+	defer look.Stop()
 	for {
 		more := r.d.bells.next(r.at) // before looking, so that nothing falls between
 		b, err := r.look(ctx, max)
 		if b != nil || err != nil {
 			return b, err
 		}
-		if look == nil {
-			look = time.NewTimer(lookEvery)
-			defer look.Stop()
-		} else {
-			look.Reset(lookEvery)
-		}
+		look.Reset(lookEvery)
 		select {
 		case <-more:
 		case <-look.C:

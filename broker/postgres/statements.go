@@ -133,5 +133,5 @@ const (
 
 	forgetPartition = `DELETE FROM partitions WHERE topic = $1 AND partition = $2 AND gone`
 
-	forgetIDs = `DELETE FROM ids WHERE ctid = ANY(ARRAY(SELECT ctid FROM ids WHERE until <= clock_timestamp() LIMIT $1))`
+	forgetIDs = `DELETE FROM ids WHERE ctid = ANY(ARRAY(SELECT ctid FROM ids WHERE until <= now() LIMIT $1))`
 )

@@ -1,6 +1,8 @@
 #!/usr/bin/env bash
 # A PostgreSQL server with the user and database "freshet" and the password
 # "freshet-test", from Debian's postgresql. Run by root it becomes the user postgres.
+# The argument "tls" makes one that takes encrypted connections alone; ca.crt lies
+# in the folder that it prints behind the address, folder=FOLDER.
 set -u
 case ${1:-} in
 install)
@@ -45,6 +47,20 @@ left() {
 	done
 	return 1
 }
+secure=()
+if [ "${1:-}" = tls ]; then
+	(
+		cd "$dir" || exit 1
+		openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=freshet-test-ca -keyout ca.key -out ca.crt || exit 1
+		openssl req -newkey rsa:2048 -nodes -subj /CN=server -keyout server.key -out server.csr || exit 1
+		printf 'subjectAltName=DNS:localhost,IP:127.0.0.1\n' >server.ext
+		openssl x509 -req -in server.csr -CA ca.crt -CAkey ca.key -CAcreateserial -days 2 -extfile server.ext -out server.crt || exit 1
+		chmod 600 server.key
+		[ "$(id -u)" != 0 ] || chown postgres server.key
+	) >"$dir/log" 2>&1 || { cat "$dir/log" >&2; exit 1; }
+	echo 'hostssl all all 127.0.0.1/32 scram-sha-256' >"$dir/data/pg_hba.conf"
+	secure=(-c ssl=on -c "ssl_cert_file=$dir/server.crt" -c "ssl_key_file=$dir/server.key")
+fi
 launch() {
 	for _ in $(seq 300); do
 		left || break
@@ -52,9 +68,9 @@ launch() {
 	done
 	: >"$dir/log"
 	"${as[@]}" "$bin/postgres" -D "$dir/data" -h 127.0.0.1 -p "$port" -k "$dir" -c fsync=off -c max_connections=40 \
-		-c shared_buffers=32MB >"$dir/log" 2>&1 </dev/null &
+		-c shared_buffers=32MB "${secure[@]}" >"$dir/log" 2>&1 </dev/null &
 	server=$!
 }
 answers() { grep -q 'ready to accept connections' "$dir/log"; }
 launch
-serve "127.0.0.1:$port" answers
+serve "127.0.0.1:$port folder=$dir" answers
