@@ -5,6 +5,7 @@ need curl curl
 need go golang
 
 export RABBITMQ_PASSWORD=freshet-test
+echo "building the program that puts orders in and takes results out …"
 queue=$work/rabbitmq-queue
 (cd "$root" && go build -o "$queue" ./examples/rabbitmq-queue)
 server rabbitmq amqp && export RABBITMQ=$address
