@@ -65,6 +65,7 @@ func TestCrashesOfAServer(t *testing.T) {
 }
 
 func TestCrashesOfNodesOfACluster(t *testing.T) {
+	servers.Heavy(t)
 	_, h := process(t, "cluster")
 	h.Crashes = 3 // each node once
 	brokertest.RunCrash(t, h)

@@ -4,6 +4,8 @@ import (
 	"testing"
 	"time"
 
+	natsserver "github.com/nats-io/nats-server/v2/server"
+
 	"github.com/freshet-io/freshet/broker"
 	"github.com/freshet-io/freshet/broker/brokertest"
 )
@@ -21,6 +23,6 @@ func TestConformanceOnAServerInTheProcess(t *testing.T) {
 			s.start(t)
 			return open(t, s.url(session))
 		},
-		Patience: 30 * time.Second, Parallel: true,
+		Patience: 30 * time.Second, Parallel: true, Against: "nats-server " + natsserver.VERSION + " (in the process)",
 	})
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/freshet-io/freshet/broker"
 	"github.com/freshet-io/freshet/broker/brokertest"
 	"github.com/freshet-io/freshet/broker/kafka"
+	"github.com/freshet-io/freshet/test/servers"
 )
 
 // fake is a cluster in the process that keeps its data in a folder.
@@ -90,6 +91,8 @@ func TestKeepsTheContractOnAnOlderFake(t *testing.T) {
 	brokertest.Run(t, newFake(t, kfake.MaxVersions(kversion.V3_5_0())).harness())
 }
 
+// The server itself is crashed elsewhere.
 func TestSurvivesCrashesOfAFake(t *testing.T) {
+	servers.Heavy(t)
 	brokertest.RunCrash(t, newFake(t).harness())
 }

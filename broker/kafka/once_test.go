@@ -174,9 +174,7 @@ func (o *outside) await(t *testing.T, n int) {
 // A consumer without Freshet sees each result once and in order, while workers
 // are killed ten times and the server twice.
 func TestEachResultIsSeenOnceFromOutside(t *testing.T) {
-	if testing.Short() {
-		t.Skip("takes half a minute")
-	}
+	servers.Heavy(t)
 	const kills, keys, perRound = 10, 8, 20
 	s := servers.Run(t, "kafka")
 	url := urlOf(s)

@@ -55,9 +55,7 @@ func TestSurvivesCrashes(t *testing.T) {
 
 // A node of three that dies takes nothing with it, and its work goes on elsewhere.
 func TestSurvivesCrashesOfANodeOfThree(t *testing.T) {
-	if testing.Short() {
-		t.Skip("takes a minute or two")
-	}
+	servers.Heavy(t)
 	s := servers.Run(t, "kafka", "cluster")
 	h := harness(s, serverVersion+", three nodes")
 	node := 0

@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"errors"
 	mathrand "math/rand/v2"
-	"os"
 	"strings"
 	"sync"
 	"syscall"
@@ -31,19 +30,14 @@ func TestMembersShareAPipelineOnKafka(t *testing.T) { share(t, onKafka, comeAndG
 
 func TestMembersShareAPipelineOnJetStream(t *testing.T) { share(t, onJetStream, comeAndGo) }
 
-func TestMembersShareAPipelineInTurmoilOnKafka(t *testing.T) { heavy(t); share(t, onKafka, turmoil) }
-
-func TestMembersShareAPipelineInTurmoilOnJetStream(t *testing.T) {
-	heavy(t)
-	share(t, onJetStream, turmoil)
+func TestMembersShareAPipelineInTurmoilOnKafka(t *testing.T) {
+	servers.Heavy(t)
+	share(t, onKafka, turmoil)
 }
 
-// heavy skips what takes long, unless it is asked for.
-func heavy(t *testing.T) {
-	t.Helper()
-	if os.Getenv("FRESHET_HEAVY") != "1" {
-		t.Skip("NOT RUN: takes minutes; FRESHET_HEAVY=1 runs it")
-	}
+func TestMembersShareAPipelineInTurmoilOnJetStream(t *testing.T) {
+	servers.Heavy(t)
+	share(t, onJetStream, turmoil)
 }
 
 func onKafka(t *testing.T) string {
