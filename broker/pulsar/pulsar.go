@@ -23,7 +23,7 @@ import (
 
 // Options is what the program passes to Open.
 type Options struct {
-	// Logger takes what the client library says, a level lower than the library thinks; nil drops it.
+	// Logger takes what the client library says: its errors as information, the rest to debug by; nil drops it.
 	Logger *slog.Logger
 	// Env looks up the environment for options that name a variable.
 	Env func(string) (string, bool)
@@ -218,10 +218,10 @@ func (d *Driver) scope(ctx context.Context) (context.Context, func()) {
 }
 
 // quieter lowers the level of what the client library logs: its errors are
-// mostly attempts that it repeats.
+// attempts that it repeats, its warnings mostly what happens at every Close.
 type quieter struct{ slog.Handler }
 
-const lower = slog.LevelWarn - slog.LevelInfo
+const lower = slog.LevelError - slog.LevelInfo
 
 func (q quieter) Enabled(ctx context.Context, l slog.Level) bool {
 	return q.Handler.Enabled(ctx, l-lower)

@@ -63,6 +63,7 @@ var rooms = []room{
 	{path: "test/servers", layer: 10, wordsOnly: true, forTests: true},
 	// Makes docs/DELIVERY.md.
 	{path: "test/delivery", layer: 11},
+	{path: "test/scaleout", layer: 10},
 }
 
 const adapterLayer = 4
