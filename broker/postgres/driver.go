@@ -57,8 +57,9 @@ type Driver struct {
 
 	next atomic.Uint64 // partition of the next records without a key
 
-	life context.Context // ends with Close
-	end  context.CancelFunc
+	closing chan struct{}   // closed when Close begins
+	life    context.Context // ends when the consumers have left
+	end     context.CancelFunc
 
 	mu        sync.Mutex
 	closed    bool
@@ -86,7 +87,7 @@ func Open(ctx context.Context, url string, o Options) (*Driver, error) {
 	}
 	d := &Driver{
 		where: e.String(), log: o.Logger, topics: map[string]*topic{}, consumers: map[*consumer]struct{}{},
-		bells: newBells(), swept: make(chan struct{}, 1),
+		bells: newBells(), closing: make(chan struct{}), swept: make(chan struct{}, 1),
 	}
 	if d.log == nil {
 		d.log = slog.New(slog.DiscardHandler)
@@ -272,6 +273,13 @@ func (d *Driver) errClosed() error {
 // Close implements broker.Driver.
 func (d *Driver) Close() error {
 	d.mu.Lock()
+	select {
+	case <-d.closing:
+		d.mu.Unlock()
+		return nil
+	default:
+	}
+	close(d.closing)
 	consumers := make([]*consumer, 0, len(d.consumers))
 	for c := range d.consumers {
 		consumers = append(consumers, c)
@@ -280,15 +288,11 @@ func (d *Driver) Close() error {
 	// They leave their groups while there is still a connection for it.
 	var leaving sync.WaitGroup
 	for _, c := range consumers {
-		leaving.Go(func() { c.leave(true) })
+		leaving.Go(func() { _ = c.Close() })
 	}
 	leaving.Wait()
 
 	d.mu.Lock()
-	if d.closed {
-		d.mu.Unlock()
-		return nil
-	}
 	d.closed = true
 	d.mu.Unlock()
 	d.end()

@@ -3,7 +3,6 @@ package postgres
 import (
 	"context"
 	"errors"
-	"sync"
 
 	"github.com/jackc/pgx/v5"
 
@@ -19,8 +18,6 @@ type consumer struct {
 	group  string
 	start  broker.StartAt
 	member *lease.Member
-	once   sync.Once
-	closed chan struct{} // by the driver
 }
 
 // Subscribe implements broker.Driver.
@@ -35,18 +32,25 @@ func (d *Driver) Subscribe(ctx context.Context, s broker.Subscription) (broker.C
 	if err != nil {
 		return nil, err
 	}
-	c := &consumer{d: d, t: t, group: s.Group, start: s.Start, member: m, closed: make(chan struct{})}
-	d.mu.Lock()
-	closed := d.closed
-	if !closed {
-		d.consumers[c] = struct{}{}
-	}
-	d.mu.Unlock()
-	if closed {
+	c := &consumer{d: d, t: t, group: s.Group, start: s.Start, member: m}
+	if !d.own(c) {
 		_ = m.Close()
 		return nil, d.errClosed()
 	}
 	return c, nil
+}
+
+// own has Close close c; false where it has begun already.
+func (d *Driver) own(c *consumer) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	select {
+	case <-d.closing:
+		return false
+	default:
+		d.consumers[c] = struct{}{}
+		return true
+	}
 }
 
 // Claim implements broker.Consumer.
@@ -87,20 +91,11 @@ func (c *consumer) begin(ctx context.Context, partition int) (int64, error) {
 
 // Close implements broker.Consumer.
 func (c *consumer) Close() error {
-	c.leave(false)
-	return nil
-}
-
-func (c *consumer) leave(closing bool) {
-	c.once.Do(func() {
-		if closing {
-			close(c.closed)
-		}
-		_ = c.member.Close()
-		c.d.mu.Lock()
-		delete(c.d.consumers, c)
-		c.d.mu.Unlock()
-	})
+	err := c.member.Close()
+	c.d.mu.Lock()
+	defer c.d.mu.Unlock()
+	delete(c.d.consumers, c)
+	return err
 }
 
 // claim is a partition that a lease holds. The group's position is no part of the
@@ -127,7 +122,7 @@ func (c *claim) check() error {
 		return nil
 	}
 	select {
-	case <-c.c.closed:
+	case <-c.c.d.closing:
 		return c.c.d.errClosed()
 	default:
 		return err

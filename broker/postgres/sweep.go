@@ -2,6 +2,7 @@ package postgres
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -86,7 +87,8 @@ func (d *Driver) sweep(ctx context.Context) error {
 		return err
 	}
 	for i := range all {
-		if err := d.sweepPartition(ctx, c.Conn(), &all[i]); err != nil {
+		// No row is a partition that has changed meanwhile: the next sweep sees how.
+		if err := d.sweepPartition(ctx, c.Conn(), &all[i]); err != nil && !errors.Is(err, pgx.ErrNoRows) {
 			return err
 		}
 	}
