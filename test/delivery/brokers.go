@@ -50,6 +50,10 @@ func brokers() []brokerSpec {
 			name: "rabbitmq", script: "rabbitmq", advertises: true,
 			url: func(a string, _ *servers.Server) string { return "rabbitmq-stream://" + user + a }, version: []string{"dpkg-query", "-W", "-f", "${Version}", "rabbitmq-server"},
 		},
+		{
+			name: "postgres", script: "postgres", version: []string{"psql", "--version"},
+			url: func(a string, _ *servers.Server) string { return "postgres://" + user + a + "/freshet" },
+		},
 	}
 }
 
