@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/freshet-io/freshet/feature"
+	"github.com/freshet-io/freshet/internal/endpoint"
 )
 
 // pictureWidth is the most columns of a picture's lines, names that are longer aside.
@@ -31,6 +32,10 @@ func (p *Plan) Picture() string {
 	}
 	s := p.Spec
 	fmt.Fprintf(&d.b, "%s: %.6g %% of the results within %s of their event\n\n", s.Name, s.Freshness.Quantile*100, short(s.Freshness.Target))
+	if s.Source.From != "" {
+		d.topic(endpoint.Redact(s.Source.From), "messages, acknowledged when they are on the topic")
+		d.down()
+	}
 	for i, st := range p.stages {
 		d.input(st)
 		d.task(st, i == len(p.stages)-1)
@@ -38,6 +43,13 @@ func (p *Plan) Picture() string {
 	d.down()
 	for _, t := range s.topics() {
 		d.topic(t, d.partitions(t))
+		for _, o := range s.Outputs {
+			for _, url := range o.Also {
+				if o.Topic == t {
+					fmt.Fprintf(&d.b, "    +-> %s\n", endpoint.Redact(url))
+				}
+			}
+		}
 	}
 	d.beside()
 	if n := len(p.stages) - 1; n > 0 {

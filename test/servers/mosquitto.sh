@@ -15,14 +15,14 @@ set -u
 program=$(command -v mosquitto || echo /usr/sbin/mosquitto)
 case ${1:-} in
 install)
-	[ -x "$program" ] && exit 0
+	[ -x "$program" ] && command -v mosquitto_pub >/dev/null && exit 0
 	[ "$(id -u)" = 0 ] || { echo "installing mosquitto needs root" >&2; exit 1; }
 	# The package would start a broker of its own.
 	exec env RUNLEVEL=1 DEBIAN_FRONTEND=noninteractive flock /tmp/apt.lock timeout 290 \
-		apt-get install -y --no-install-recommends mosquitto
+		apt-get install -y --no-install-recommends mosquitto mosquitto-clients
 	;;
 present)
-	[ -x "$program" ] && command -v mosquitto_passwd >/dev/null && exit 0
+	[ -x "$program" ] && command -v mosquitto_passwd >/dev/null && command -v mosquitto_pub >/dev/null && exit 0
 	exit 3
 	;;
 esac
