@@ -100,8 +100,35 @@ func works(t *testing.T, url string) {
 	must(t, d.DeleteTopic(soon(t), "works"))
 }
 
-func TestOtherProgramsPublishInTheirOwnTransactions(t *testing.T) {
+func TestBehaviour(t *testing.T) {
+	t.Parallel()
 	s := servers.Run(t, "postgres")
+	for _, c := range []struct {
+		name string
+		run  func(t *testing.T, s *servers.Server)
+	}{
+		{"other programs publish in their own transactions", otherProgramsPublishInTheirOwnTransactions},
+		{"a commit whose answer is lost is a Conflict and applied once at most", aCommitWhoseAnswerIsLostIsAConflictAndAppliedOnceAtMost},
+		{"records that are to go are deleted", recordsThatAreToGoAreDeleted},
+		{"a topic made anew is another one", aTopicMadeAnewIsAnotherOne},
+		{"a batch is bounded in bytes", aBatchIsBoundedInBytes},
+		{"every statement goes by an index", everyStatementGoesByAnIndex},
+		{"readers elsewhere are woken", readersElsewhereAreWoken},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Cleanup(func() { // behind the drivers' own
+				db, err := pgx.Connect(context.Background(), url(s, ""))
+				must(t, err)
+				defer func() { _ = db.Close(context.Background()) }()
+				_, err = db.Exec(context.Background(), "DROP SCHEMA freshet CASCADE")
+				must(t, err)
+			})
+			c.run(t, s)
+		})
+	}
+}
+
+func otherProgramsPublishInTheirOwnTransactions(t *testing.T, s *servers.Server) {
 	d, c := open(t, url(s, "")), sql(t, s)
 	const parts = 7
 	must(t, d.CreateTopic(soon(t), broker.TopicConfig{Name: "theirs", Partitions: parts, DedupWindow: time.Hour}))
@@ -173,8 +200,7 @@ func TestOtherProgramsPublishInTheirOwnTransactions(t *testing.T) {
 	}
 }
 
-func TestACommitWhoseAnswerIsLostIsAConflictAndAppliedOnceAtMost(t *testing.T) {
-	s := servers.Run(t, "postgres")
+func aCommitWhoseAnswerIsLostIsAConflictAndAppliedOnceAtMost(t *testing.T, s *servers.Server) {
 	proxy := servers.ProxyTo(t, s.Address)
 	direct := open(t, url(s, ""))
 	for _, topic := range []string{"in", "out"} {
@@ -211,8 +237,7 @@ func TestACommitWhoseAnswerIsLostIsAConflictAndAppliedOnceAtMost(t *testing.T) {
 	}
 }
 
-func TestRecordsThatAreToGoAreDeleted(t *testing.T) {
-	s := servers.Run(t, "postgres")
+func recordsThatAreToGoAreDeleted(t *testing.T, s *servers.Server) {
 	d, c := open(t, url(s, "")), sql(t, s)
 	rows := func() (n int) {
 		must(t, c.QueryRow(t.Context(), "SELECT count(*) FROM freshet.records").Scan(&n))
@@ -243,8 +268,37 @@ func TestRecordsThatAreToGoAreDeleted(t *testing.T) {
 	})
 }
 
-func TestATopicMadeAnewIsAnotherOne(t *testing.T) {
-	s := servers.Run(t, "postgres")
+func readersElsewhereAreWoken(t *testing.T, s *servers.Server) {
+	const rounds = 12
+	here, there := open(t, url(s, "")), open(t, url(s, ""))
+	must(t, here.CreateTopic(soon(t), broker.TopicConfig{Name: "t", Partitions: 1}))
+	r, err := there.Read(soon(t), "t", 0, 0)
+	must(t, err)
+	arrived := make(chan int64)
+	go func() { // waits for the next before this one is looked at
+		defer close(arrived)
+		for range rounds {
+			b, err := r.Fetch(soon(t), 1)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			arrived <- b.Records[0].Position
+		}
+	}()
+	began := time.Now()
+	for i := range rounds {
+		publish(t, here, "t", records(1))
+		if at := <-arrived; at != int64(i) {
+			t.Fatalf("got position %d, want %d", at, i)
+		}
+	}
+	if took := time.Since(began); took > rounds*time.Second/2 { // they look by themselves every second
+		t.Errorf("%d rounds took %v", rounds, took)
+	}
+}
+
+func aTopicMadeAnewIsAnotherOne(t *testing.T, s *servers.Server) {
 	d, other := open(t, url(s, "")), open(t, url(s, ""))
 	topic := broker.TopicConfig{Name: "t", Partitions: 1, DedupWindow: time.Hour}
 	must(t, d.CreateTopic(soon(t), topic))
@@ -267,8 +321,7 @@ func TestATopicMadeAnewIsAnotherOne(t *testing.T) {
 	}
 }
 
-func TestABatchIsBoundedInBytes(t *testing.T) {
-	s := servers.Run(t, "postgres")
+func aBatchIsBoundedInBytes(t *testing.T, s *servers.Server) {
 	d := open(t, url(s, ""))
 	must(t, d.CreateTopic(soon(t), broker.TopicConfig{Name: "large", Partitions: 1}))
 	recs := make([]event.Record, 8)
@@ -290,8 +343,7 @@ func TestABatchIsBoundedInBytes(t *testing.T) {
 	}
 }
 
-func TestEveryStatementGoesByAnIndex(t *testing.T) {
-	s := servers.Run(t, "postgres")
+func everyStatementGoesByAnIndex(t *testing.T, s *servers.Server) {
 	d, c := open(t, url(s, "")), sql(t, s)
 	must(t, d.CreateTopic(soon(t), broker.TopicConfig{Name: "t", Partitions: 3, DedupWindow: time.Hour, Retention: time.Hour}))
 	for range 5 {

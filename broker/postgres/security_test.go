@@ -31,6 +31,7 @@ func refused(t *testing.T, what, url string, kind errkind.Kind, text string) {
 }
 
 func TestServerWithUsers(t *testing.T) {
+	t.Parallel()
 	s := servers.Run(t, "postgres")
 	works(t, "postgres://freshet@"+s.Address+"/freshet?password_env=PGPASSWORD")
 	works(t, "postgresql://freshet@"+s.Address+"/freshet?password_env=PGPASSWORD&schema=Other%20\"one\"")
@@ -63,6 +64,7 @@ func TestServerWithUsers(t *testing.T) {
 }
 
 func TestServerThatDemandsTLS(t *testing.T) {
+	t.Parallel()
 	s := servers.Run(t, "postgres", "tls")
 	ca := "tls_ca=" + filepath.Join(s.Word("folder"), "ca.crt")
 	at := "freshet:" + servers.Password + "@" + s.Address + "/freshet?"

@@ -77,11 +77,13 @@ func harness(t testing.TB, s *servers.Server) brokertest.Harness {
 }
 
 func TestConformance(t *testing.T) {
+	t.Parallel()
 	s := servers.Run(t, "postgres")
 	brokertest.Run(t, harness(t, s))
 }
 
 func TestCrash(t *testing.T) {
+	t.Parallel()
 	s := servers.Run(t, "postgres")
 	brokertest.RunCrash(t, harness(t, s))
 }
