@@ -56,7 +56,9 @@
 // # Limits
 //
 // 16 MiB a record, 4,000 records a batch, 256 MiB a transaction, 1,024 partitions a
-// topic. Autovacuum has to be on. A pooler between must keep sessions: LISTEN and
+// topic. A process that is stopped while it sends a transaction larger than the buffers
+// of its connection holds the locks of its partitions until it goes on or ends.
+// Autovacuum has to be on. A pooler between must keep sessions: LISTEN and
 // prepared statements belong to one.
 //
 // # Options of the URL
