@@ -39,11 +39,10 @@ func (c *claim) begin(ctx context.Context, t *topic) error {
 			return fmt.Errorf("begin as owner of %s: %w", p.id, err)
 		}
 	}
-	committed, err := c.d.committed(ctx, c.client, t, c.c.s.Group, true)
-	if err != nil {
+	var err error
+	if c.start, err = c.d.settled(ctx, c.client, t, c.c.s.Group, c.part); err != nil {
 		return fmt.Errorf("ask for the position of group %q: %w", c.c.s.Group, err)
 	}
-	c.start = committed[c.part]
 	if c.start < 0 {
 		at := int64(earliest)
 		if c.c.s.Start == broker.Latest {

@@ -53,7 +53,7 @@ func (d *Driver) describe(ctx context.Context, t *topic, group string) (broker.T
 	wg.Go(func() { starts, errs[0] = d.listOffsets(ctx, t, earliest) })
 	wg.Go(func() { ends, errs[1] = d.listOffsets(ctx, t, latest) })
 	if group != "" {
-		wg.Go(func() { committed, errs[2] = d.committed(ctx, d.client, t, group, false) })
+		wg.Go(func() { committed, errs[2] = d.committed(ctx, t, group) })
 	}
 	if f = d.facts.get(t); f == nil {
 		wg.Go(func() { f, errs[3] = d.learn(ctx, t) })
@@ -130,20 +130,34 @@ func (d *Driver) askOffsets(ctx context.Context, topic string, partitions []int3
 }
 
 // committed is the group's position in each partition, -1 where it has none.
-// With stable, positions of transactions that are not ended are waited for.
-func (d *Driver) committed(ctx context.Context, cl requester, t *topic, group string, stable bool) ([]int64, error) {
+func (d *Driver) committed(ctx context.Context, t *topic, group string) ([]int64, error) {
+	all := make([]int32, len(t.leaders))
+	for p := range all {
+		all[p] = int32(p)
+	}
+	return d.askCommitted(ctx, d.client, t, group, all, false)
+}
+
+// settled is the group's position in partition p, -1 where it has none. That of
+// a transaction that is not ended is waited for. Those of other partitions are
+// not: their former owners' may be open until somebody claims them.
+func (d *Driver) settled(ctx context.Context, cl requester, t *topic, group string, p int32) (int64, error) {
 	for n := 1; ; n++ {
-		out, err := d.askCommitted(ctx, cl, t, group, stable)
+		out, err := d.askCommitted(ctx, cl, t, group, []int32{p}, true)
+		if err == nil {
+			return out[p], nil
+		}
 		if !errors.Is(err, kerr.UnstableOffsetCommit) {
-			return out, err
+			return 0, err
 		}
 		if err := wait(ctx, min(pause(n)/8, 50*time.Millisecond)); err != nil {
-			return nil, err
+			return 0, err
 		}
 	}
 }
 
-func (d *Driver) askCommitted(ctx context.Context, cl requester, t *topic, group string, stable bool) ([]int64, error) {
+// askCommitted asks for the positions in parts; those of others are -1.
+func (d *Driver) askCommitted(ctx context.Context, cl requester, t *topic, group string, parts []int32, stable bool) ([]int64, error) {
 	req := kmsg.NewPtrOffsetFetchRequest()
 	req.RequireStable = stable
 	req.Group = group
@@ -153,10 +167,7 @@ func (d *Driver) askCommitted(ctx context.Context, cl requester, t *topic, group
 	g.Group, g.MemberEpoch = group, -1
 	gt := kmsg.NewOffsetFetchRequestGroupTopic()
 	gt.Topic = t.name
-	for p := range t.leaders {
-		rt.Partitions = append(rt.Partitions, int32(p))
-	}
-	gt.Partitions = rt.Partitions
+	rt.Partitions, gt.Partitions = parts, parts
 	req.Topics = append(req.Topics, rt)
 	g.Topics = append(g.Topics, gt)
 	req.Groups = append(req.Groups, g)
