@@ -19,16 +19,16 @@ type Collector struct {
 	lags  func(context.Context) ([]pipeline.StageLag, error)
 	now   func() time.Time
 
-	consumed, predictions, failures, fallbacks, letters *prometheus.Desc
-	late, filled, lateReadings                          *prometheus.Desc
-	expressionFaults, lookupMisses                      *prometheus.Desc
-	behind, age, freshness, sinceArrival, lookup        *prometheus.Desc
-	batch, inference, inferenceBatch, flushes, busy     *prometheus.Desc
-	watermark, held, stateKeys, stateBytes              *prometheus.Desc
-	storedKeys, storedBytes                             *prometheus.Desc
-	checkpointAge, checkpointBytes                      *prometheus.Desc
-	repeats, received, receivedAgain, handed, refused   *prometheus.Desc
-	tables                                              tableDescs
+	consumed, predictions, failures, fallbacks, letters              *prometheus.Desc
+	late, filled, lateReadings                                       *prometheus.Desc
+	expressionFaults, lookupMisses                                   *prometheus.Desc
+	behind, age, freshness, sinceArrival, lookup                     *prometheus.Desc
+	batch, inference, inferenceBatch, flushes, busy                  *prometheus.Desc
+	watermark, held, stateKeys, stateBytes                           *prometheus.Desc
+	storedKeys, storedBytes                                          *prometheus.Desc
+	checkpointAge, checkpointBytes                                   *prometheus.Desc
+	sourceRepeats, repeats, received, receivedAgain, handed, refused *prometheus.Desc
+	tables                                                           tableDescs
 }
 
 // tableDescs are the metrics of one look-up table; all have the label table.
@@ -60,6 +60,7 @@ func newCollector(name string, stats func() pipeline.Stats, lags func(context.Co
 		late:             desc("late_events_total", "Events that came later than allowed, by what becomes of them.", "policy"),
 		filled:           desc("filled_rows_total", "Rows that resampling made in gaps between readings."),
 		lateReadings:     desc("late_readings_total", "Readings that resampling made no rows of because their key had a newer one."),
+		sourceRepeats:    desc("repeated_events_total", "Events that were on the source twice, and were processed once."),
 		repeats:          desc("repeated_batches_total", "Records between stages that came twice after a restart, and were dropped."),
 		received:         desc("received_messages_total", "Messages of a queue or bus that are durable on the source topic.", "topic", "from"),
 		receivedAgain:    desc("received_repeats_total", "Messages that were on the source topic already.", "topic", "from"),
@@ -117,6 +118,7 @@ func (c *Collector) Collect(ch chan<- prometheus.Metric) {
 	out.counter(c.late, s.Late, s.LatePolicy.String())
 	out.counter(c.filled, s.Filled)
 	out.counter(c.lateReadings, s.LateReadings)
+	out.counter(c.sourceRepeats, s.SourceRepeats)
 	out.counter(c.repeats, s.Repeats)
 	for _, b := range s.Bridges {
 		if b.In {

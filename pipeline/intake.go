@@ -36,6 +36,7 @@ type direct struct {
 }
 
 func (d *direct) next(ctx context.Context, f *frame) error {
+	d.source.seen.begin()
 	recs, err := d.claim.Fetch(ctx, d.max)
 	if err != nil {
 		return err
@@ -75,6 +76,7 @@ type sourceDecoder struct {
 	newest     int64 // time of any event so far
 	judged     int64 // events before this position were found not to be late when they came
 	counters   *counters
+	seen       *seenStep // nil where repeats are not looked for
 
 	drop []int32 // indices of records to leave out
 	rest []event.Record
@@ -96,6 +98,7 @@ func (t *task) newSourceDecoder() (*sourceDecoder, error) {
 		decoder: d, partition: t.claim.Partition(), partitions: t.p.partitions,
 		misplaced: t.p.partitions > 1 && plan.byKey(plan.stages[0]),
 		late:      src.Late, lateness: int64(rule.Lateness), newest: math.MinInt64, counters: &t.p.counters,
+		seen: t.seen,
 	}, nil
 }
 
@@ -114,7 +117,7 @@ func (d *sourceDecoder) decode(recs []event.Record, rows *contract.Rows, letters
 		letters = append(letters, letter{rec: &recs[x.Record], partition: d.partition, reason: x.Reason, step: "validate", attempts: 1, err: x.Err})
 	}
 	d.drop = d.drop[:0]
-	late := uint64(0)
+	late, again := uint64(0), uint64(0)
 	for row := range rows.N {
 		i := rows.Index[row]
 		if d.misplaced {
@@ -123,6 +126,11 @@ func (d *sourceDecoder) decode(recs []event.Record, rows *contract.Rows, letters
 				letters = append(letters, letter{rec: &recs[i], partition: d.partition, reason: "wrong_partition", step: "features", attempts: 1, err: err})
 				continue
 			}
+		}
+		if recs[i].Position >= d.judged && d.seen.repeat(rows.ID[row], recs[i].Time) {
+			again++
+			d.drop = append(d.drop, i)
+			continue
 		}
 		if t := rows.Time[row]; t >= d.newest {
 			d.newest = t
@@ -138,6 +146,7 @@ func (d *sourceDecoder) decode(recs []event.Record, rows *contract.Rows, letters
 		}
 	}
 	d.counters.late.Add(late)
+	d.counters.sourceRepeats.Add(again)
 	if len(d.drop) > 0 {
 		d.without(recs, rows)
 	}

@@ -98,6 +98,7 @@ var sourceKeys = object{keys: []key{
 	{"id", "", "The field that identifies an event (default: the contract's).", textForm()},
 	{"key", "", "The field that order and state go by (default: the contract's).", textForm()},
 	{"time", "", "Event time, where it differs from the contract's, and what becomes of late events.", timeKeys.form()},
+	{"deduplicate", "", "How long ids of events are remembered, so that one that is stored twice is processed once (default: not at all).", positiveForm()},
 	{"partitions", "", "Partitions of the topic when it is made (default 4).", wholeForm(1, maxPartitions)},
 	{"max_bytes", "", "The greatest payload; a larger one is a dead letter (default 1048576).", wholeForm(1, defaultMaxBytes)},
 }}

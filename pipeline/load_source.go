@@ -36,6 +36,9 @@ func (r *reader) source(n *yaml.Node, s *Source) {
 		r.order(tm["order"], s)
 	}
 	s.Partitions = r.integer(m["partitions"], "source.partitions", 1, maxPartitions, defaultParts)
+	if d := m["deduplicate"]; d != nil {
+		s.Deduplicate = r.positive(d, "source.deduplicate", "10m", 0)
+	}
 	s.MaxBytes = r.integer(m["max_bytes"], "source.max_bytes", 1, defaultMaxBytes, defaultMaxBytes)
 }
 

@@ -84,6 +84,9 @@ func (t *task) newMergeIntake() (*mergeIntake, error) {
 }
 
 func (m *mergeIntake) next(ctx context.Context, f *frame) error {
+	if m.source != nil {
+		m.source.seen.begin()
+	}
 	if m.stop == nil {
 		if err := m.start(ctx); err != nil {
 			return err

@@ -56,6 +56,9 @@ type Source struct {
 	Partitions int
 	// MaxBytes is the greatest payload; a larger one is a dead letter.
 	MaxBytes int
+	// Deduplicate is how long ids of events are remembered, so that one that is
+	// stored twice is processed once; 0 does not look.
+	Deduplicate time.Duration
 
 	latenessSet bool // the file says Lateness, be it 0
 

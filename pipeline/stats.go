@@ -20,6 +20,7 @@ type counters struct {
 	late          atomic.Uint64 // events later than allowed
 	filled        atomic.Uint64 // rows of series that no reading stands behind
 	lateReadings  atomic.Uint64 // readings older than their key's newest
+	sourceRepeats atomic.Uint64 // events that had come before
 	repeats       atomic.Uint64 // records between stages that came twice
 	exprFaults    atomic.Uint64
 	lookupMisses  atomic.Uint64
@@ -108,6 +109,8 @@ type Stats struct {
 	// Repeats counts records between stages that a task published again after it had
 	// started again, and that were dropped.
 	Repeats uint64
+	// SourceRepeats counts events that were on the source twice, and were processed once.
+	SourceRepeats uint64
 	// Bridges is what came from a bus, and what was handed over.
 	Bridges []BridgeStats
 	// Filled counts the rows of a series that no reading stands behind.
@@ -169,7 +172,7 @@ func (p *Pipeline) Stats() Stats {
 		Consumed: c.consumed.Load(), Predictions: c.predictions.Load(),
 		Failures: c.failures.Load(), Fallbacks: c.fallbacks.Load(),
 		ExpressionFaults: c.exprFaults.Load(), LookupMisses: c.lookupMisses.Load(),
-		Late: c.late.Load(), LatePolicy: p.plan.Spec.Source.Late, Filled: c.filled.Load(), LateReadings: c.lateReadings.Load(), Repeats: c.repeats.Load(), Bridges: p.bridgeStats(),
+		Late: c.late.Load(), LatePolicy: p.plan.Spec.Source.Late, Filled: c.filled.Load(), LateReadings: c.lateReadings.Load(), Repeats: c.repeats.Load(), SourceRepeats: c.sourceRepeats.Load(), Bridges: p.bridgeStats(),
 		Freshness: c.freshness.Snapshot(), SinceArrival: c.sinceArrival.Snapshot(),
 		FeatureLookup: c.lookupSeconds.Snapshot(), BatchRows: c.batchRows.Snapshot(),
 		Routes: map[string]uint64{}, Flushes: map[string]uint64{},

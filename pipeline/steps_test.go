@@ -23,8 +23,9 @@ import (
 type stepped struct {
 	*journal.Journal
 	append  bool
-	spacing int64 // between positions; 1 for none
-	limit   int   // of a record
+	spacing int64         // between positions; 1 for none
+	limit   int           // of a record
+	dedup   time.Duration // Source.Deduplicate
 
 	mu     sync.Mutex
 	writes int
@@ -206,6 +207,7 @@ func (s *stepped) run(t *testing.T, m *moving, checkpoints bool) error {
 	if faults != nil {
 		t.Fatal(pipeline.Error(faults))
 	}
+	spec.Source.Deduplicate = s.dedup
 	if checkpoints {
 		spec.State.Checkpoints, spec.State.Every = "file://"+m.folder, 5*time.Millisecond
 	}
@@ -299,5 +301,51 @@ func TestWithoutTransactionsNothingIsLostAtAnyWrite(t *testing.T) {
 				m.b.Close()
 			}
 		})
+	}
+}
+
+// TestEventsThatWereStoredTwiceAreProcessedOnce sends each event again, some at
+// once and some later, and lets clients die.
+func TestEventsThatWereStoredTwiceAreProcessedOnce(t *testing.T) {
+	vs := visits(300, 4)
+	want := features(vs)
+	recs := records(vs)
+	var twice []event.Record
+	for i := range recs {
+		twice = append(twice, recs[i])
+		if i%3 == 0 {
+			twice = append(twice, recs[i])
+		}
+		if i >= 40 {
+			twice = append(twice, recs[i-40])
+		}
+	}
+	for at := 5; at < 100; at += 23 {
+		m := newMoving(t)
+		if err := m.b.DeleteTopic(t.Context(), "visits"); err != nil {
+			t.Fatal(err)
+		}
+		if err := m.b.CreateTopic(t.Context(), broker.TopicConfig{Name: "visits", Partitions: 4}); err != nil {
+			t.Fatal(err)
+		}
+		publish(t, m.b, "visits", twice...)
+		for life := 0; ; life++ {
+			s := &stepped{Journal: m.j.(*journal.Journal), append: true, spacing: 1, limit: 8 << 10, dedup: time.Hour, stored: (at+life)%2 == 0}
+			if life < 2 {
+				s.dieAt = at
+			}
+			err := s.run(t, m, false)
+			if err == nil {
+				break
+			}
+			if !errors.Is(err, errDead) {
+				t.Fatalf("write %d: %v", at, err)
+			}
+		}
+		got, _ := m.distinct("visited")
+		if d := cmp.Diff(want, got); d != "" {
+			t.Fatalf("dead at write %d (-want +got)\n%s", at, shortened(d))
+		}
+		m.b.Close()
 	}
 }

@@ -36,6 +36,7 @@ type task struct {
 	labelRule    contract.TimeRule
 	front        []frameStep
 	series       *seriesStep // nil without a resample step
+	seen         *seenStep   // nil where repeats of the source are not looked for
 	groups       []stateStep
 	changelog    *changelog  // nil where the stage has no state
 	checkpoint   *checkpoint // nil without a store of checkpoints
@@ -82,6 +83,10 @@ func (p *Pipeline) newTask(st *stagePlan, claim broker.Claim) (*task, error) {
 	}
 	if t.front, err = t.steps(st.steps); err != nil {
 		return nil, err
+	}
+	if d := plan.Spec.Source.Deduplicate; d > 0 && st.index == 0 {
+		t.seen = newSeenStep(d)
+		t.groups = append(t.groups, t.seen)
 	}
 	if err := t.openIntake(); err != nil {
 		return nil, fmt.Errorf("make a decoder: %w", err)
@@ -138,6 +143,7 @@ func (t *task) openIntake() error {
 // keepsState reports whether a stage has something to remember between frames.
 func (p *Pipeline) keepsState(st *stagePlan) bool {
 	return st.index > 0 || p.plan.byKey(st) || p.plan.order >= 0 || p.plan.Spec.Source.Late != LateScore ||
+		st.index == 0 && p.plan.Spec.Source.Deduplicate > 0 ||
 		st.index+1 < len(p.plan.stages) && !p.transactions()
 }
 
