@@ -89,7 +89,11 @@ func (r *rest) send(ctx context.Context, method, path, mediaType string, in any)
 		Reason string `json:"reason"`
 	}
 	_ = json.Unmarshal(answer, &reason)
-	return nil, nil, errkind.Errorf(statusKind(resp.StatusCode), "%s %s: status %d: %.300s", method, path, resp.StatusCode, reason.Reason)
+	kind := statusKind(resp.StatusCode)
+	if strings.Contains(reason.Reason, "find owner") {
+		kind = errkind.Transient // no broker serves the topic at the moment
+	}
+	return nil, nil, errkind.Errorf(kind, "%s %s: status %d: %.300s", method, path, resp.StatusCode, reason.Reason)
 }
 
 func statusKind(status int) errkind.Kind {
