@@ -1,16 +1,37 @@
 #!/usr/bin/env bash
-# Builds bench/peers and runs all comparisons: one run on this machine, a few
-# minutes; it should be alone on it. Results go to bench/results/NAME.{json,md}.
-# NAME is the first argument, by default the platform's; what follows is
+# Builds bench/peers and runs all comparisons on this machine; it should be alone
+# on it.
+#
+#	run.sh                    everything, about 14 minutes
+#	run.sh brokers [NAME …]   the brokers on their servers alone, about 8 minutes
+#	run.sh NAME …             all but the brokers, about 6 minutes
+#
+# Results go to bench/results/NAME.{json,md}, those of the brokers to
+# NAME-brokers.{json,md}. NAME is the platform's by default; what follows it is
 # passed on (see `go run . -help` in bench/peers).
 set -euo pipefail
 cd "$(dirname "$0")/peers"
 GO=${GO:-go}
+what=all
+case ${1:-} in
+"") ;;
+brokers) what=brokers && shift ;;
+*) what=peers ;;
+esac
 name=${1:-$($GO env GOOS)-$($GO env GOARCH)-$(getconf _NPROCESSORS_ONLN)core}
 [ $# -gt 0 ] && shift
 
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
+
+brokers() {
+	"$work/peers" -name "$name-brokers" -only k -events 150000 -out ../results "$@"
+}
+if [ $what = brokers ]; then
+	CGO_ENABLED=0 $GO build -o "$work/peers" .
+	brokers "$@"
+	exit
+fi
 
 # ONNX Runtime's shared library comes in its Python package. FRESHET_ORT_LIB names another.
 cache=${XDG_CACHE_HOME:-$HOME/.cache}/freshet-bench
@@ -50,3 +71,4 @@ fi
 # A comparison is fair only between programs that do the same work.
 $GO test -run 'GiveTheSameResults|RestoredState' .
 "$work/peers" -name "$name" -out ../results "$@"
+[ $what = peers ] || brokers

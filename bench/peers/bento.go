@@ -205,6 +205,15 @@ func asFloat(v any) float64 {
 	return 0
 }
 
+// bentoOnNATS is Bento as bento configures it on NATS, on a server that runs already.
+func bentoOnNATS(s *scenario, model inference.Driver, events int, limit time.Duration, url string) side {
+	b := &bentoSide{s: s, model: model, events: events, limit: limit, validate: true}
+	b.open = func(ctx context.Context, _ string) (bentoBroker, string, string, error) {
+		return b.openServer(ctx, url)
+	}
+	return side{Name: "Bento", What: "Bento as in (c) on NATS, here on the same server as Freshet; windows in memory", run: b.run}
+}
+
 // bento is Bento with its batches and threads tuned, on kafka or nats.
 func bento(s *scenario, model inference.Driver, events int, limit time.Duration, validate bool, on string) side {
 	b := &bentoSide{s: s, model: model, events: events, limit: limit, validate: validate}

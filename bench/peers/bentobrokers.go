@@ -36,8 +36,8 @@ kafka_franz:
 	natsInput = `
 nats_jetstream:
   urls: [%q]
-  stream: payments
-  subject: payments
+  stream: %s
+  subject: %s
   durable: bench
   ack_wait: 30s
   max_ack_pending: 8192
@@ -45,7 +45,7 @@ nats_jetstream:
 	natsOutput = `
 nats_jetstream:
   urls: [%q]
-  subject: ${! meta("topic") }
+  subject: %s${! meta("topic") }
   max_in_flight: 1024
 `
 )
@@ -119,6 +119,26 @@ func (b *bentoSide) openNATS(ctx context.Context, dir string) (bentoBroker, stri
 		n.close()
 		return nil, "", "", err
 	}
-	url := n.server.ClientURL()
-	return n, fmt.Sprintf(strings.TrimSpace(natsInput), url), fmt.Sprintf(strings.TrimSpace(natsOutput), url), nil
+	input, output := natsConfig(n.server.ClientURL(), "")
+	return n, input, output, nil
+}
+
+// natsConfig configures Bento for streams whose names begin with prefix.
+func natsConfig(url, prefix string) (input, output string) {
+	stream := prefix + sourceTopic
+	return fmt.Sprintf(strings.TrimSpace(natsInput), url, stream, stream), fmt.Sprintf(strings.TrimSpace(natsOutput), url, prefix)
+}
+
+// openServer fills streams on a NATS server that runs already.
+func (b *bentoSide) openServer(ctx context.Context, url string) (bentoBroker, string, string, error) {
+	n, err := joinNATS(ctx, url, "bento-", jetstream.WithPublishAsyncMaxPending(4096))
+	if err != nil {
+		return nil, "", "", err
+	}
+	if err := n.publish(ctx, b.s.events[:b.events]); err != nil {
+		n.close()
+		return nil, "", "", err
+	}
+	input, output := natsConfig(url, n.prefix)
+	return n, input, output, nil
 }

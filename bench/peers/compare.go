@@ -19,6 +19,8 @@ type options struct {
 	root, out, name, work, only, profile string
 	sliding                              string
 	runs, events, keys, slidingEvents    int
+	brokerEvents                         int
+	brokerNames, brokerParts             string
 	stateBytes                           int64
 	limit                                time.Duration
 }
@@ -51,7 +53,7 @@ func compare(ctx context.Context, o options, w io.Writer) error {
 	for _, part := range []struct {
 		letters string
 		run     func(context.Context) error
-	}{{"a", c.journal}, {"bcd", c.pipelines}, {"e", c.latency}, {"f", c.evaluators}, {"g", c.hop}, {"h", c.sliding}, {"i", c.restore}, {"j", c.checkpoints}} {
+	}{{"a", c.journal}, {"bcd", c.pipelines}, {"e", c.latency}, {"f", c.evaluators}, {"g", c.hop}, {"h", c.sliding}, {"i", c.restore}, {"j", c.checkpoints}, {"k", c.brokers}} {
 		if !strings.ContainsAny(o.only, part.letters) {
 			continue
 		}

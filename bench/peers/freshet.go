@@ -74,10 +74,16 @@ func profileTo(path string) (stop func() error, err error) {
 
 // newPipeline plans a pipeline file.
 func newPipeline(file string, b *broker.Broker) (*pipeline.Pipeline, error) {
+	return newPipelineAs(file, b, func(*pipeline.Spec) {})
+}
+
+// newPipelineAs plans a pipeline file with a change, such as another name.
+func newPipelineAs(file string, b *broker.Broker, change func(*pipeline.Spec)) (*pipeline.Pipeline, error) {
 	spec, faults := pipeline.Load(file, nil)
 	if len(faults) > 0 {
 		return nil, fmt.Errorf("load the pipeline: %v", faults)
 	}
+	change(spec)
 	plan, faults := pipeline.MakePlan(spec, func(path string) (inference.Driver, error) {
 		return onnx.Load(path, onnx.Options{})
 	})

@@ -33,14 +33,14 @@ func (h *host) line() string {
 	var v []string
 	for _, m := range peerModules {
 		if h.Versions[m] != "" {
-			v = append(v, filepath.Base(strings.TrimSuffix(m, "/v2"))+" "+h.Versions[m])
+			v = append(v, filepath.Base(strings.TrimSuffix(strings.TrimSuffix(m, "/v2"), "/v9"))+" "+h.Versions[m])
 		}
 	}
 	return fmt.Sprintf("%d cores, %s, Linux %s, %s, %s with 4 KiB + fsync in %.0f µs; %s",
 		h.Cores, h.Memory, h.Kernel, h.Go, h.FileSystem, h.SyncMicros, strings.Join(v, ", "))
 }
 
-var peerModules = []string{"github.com/nats-io/nats-server/v2", "github.com/nats-io/nats.go", "github.com/warpstreamlabs/bento", "onnxruntime", "modernc.org/sqlite", "duckdb", "redis-server"}
+var peerModules = []string{"github.com/nats-io/nats-server/v2", "github.com/nats-io/nats.go", "github.com/twmb/franz-go", "github.com/redis/go-redis/v9", "github.com/apache/pulsar-client-go", "github.com/rabbitmq/rabbitmq-stream-go-client", "github.com/warpstreamlabs/bento", "onnxruntime", "modernc.org/sqlite", "duckdb", "redis-server"}
 
 func describeHost(ctx context.Context, dir string) (host, error) {
 	h := host{CPU: procField("/proc/cpuinfo", "model name"), Cores: runtime.GOMAXPROCS(0), Go: runtime.Version(), Versions: map[string]string{}}

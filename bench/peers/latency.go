@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/freshet-io/freshet/broker"
+	"github.com/freshet-io/freshet/event"
 	"github.com/freshet-io/freshet/pipeline"
 )
 
@@ -30,17 +31,34 @@ func latencies(ctx context.Context, s *scenario, base string, rate int, length t
 			return sample{}, err
 		}
 		defer func() { err = errors.Join(err, b.Close()) }()
-		h, err = openLoop(ctx, s, b, rate, total)
+		p, err := newPipeline(filepath.Join(s.dir, "pipeline.yaml"), b)
+		if err != nil {
+			return sample{}, err
+		}
+		l := &liveLoop{
+			b: b, source: sourceTopic, recs: s.records(0, total), results: []string{"scored", "alerts"},
+			rate: rate, warm: rate, settle: 200 * time.Millisecond,
+		}
+		h, err = l.run(ctx, p)
 		return sample{}, err
 	})
 	return h, err
 }
 
-func openLoop(ctx context.Context, s *scenario, b *broker.Broker, rate, total int) (*hdrhistogram.Histogram, error) {
-	p, err := newPipeline(filepath.Join(s.dir, "pipeline.yaml"), b)
-	if err != nil {
-		return nil, err
-	}
+// liveLoop sends recs, of which number i has the id i, to a pipeline that runs.
+type liveLoop struct {
+	b      *broker.Broker
+	source string
+	recs   []event.Record
+	// results are the topics on which each event has one result.
+	results []string
+	rate    int // events a second
+	warm    int // events that do not count
+	// settle is time for the tasks of all partitions to claim and restore.
+	settle time.Duration
+}
+
+func (l *liveLoop) run(ctx context.Context, p *pipeline.Pipeline) (*hdrhistogram.Histogram, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	runCtx, stop := context.WithCancel(context.WithoutCancel(ctx))
@@ -53,22 +71,20 @@ func openLoop(ctx context.Context, s *scenario, b *broker.Broker, rate, total in
 		}
 		ran <- err
 	}()
-	h, err := measure(ctx, cancel, s, b, p, rate, total)
+	h, err := l.measure(ctx, cancel, p)
 	stop()
 	return h, errors.Join(err, <-ran)
 }
 
-func measure(ctx context.Context, cancel context.CancelCauseFunc, s *scenario, b *broker.Broker, p *pipeline.Pipeline, rate, total int) (*hdrhistogram.Histogram, error) {
+func (l *liveLoop) measure(ctx context.Context, cancel context.CancelCauseFunc, p *pipeline.Pipeline) (*hdrhistogram.Histogram, error) {
 	if err := awaitReady(ctx, p); err != nil {
 		return nil, err
 	}
-	// Time for the tasks of all partitions to claim and restore.
-	start := time.Now().Add(200 * time.Millisecond)
-	r := &resultReader{b: b, start: start, rate: rate, total: total, warm: rate, done: cancel}
+	r := &resultReader{liveLoop: l, done: cancel}
 	if err := r.open(ctx); err != nil {
 		return nil, err
 	}
-	if err := sendAtRate(ctx, s, b, start, rate, total); err != nil {
+	if err := l.send(ctx, r.start); err != nil {
 		cancel(err)
 		_, rerr := r.wait()
 		return nil, errors.Join(err, rerr)
@@ -89,19 +105,18 @@ func awaitReady(ctx context.Context, p *pipeline.Pipeline) error {
 	return nil
 }
 
-// sendAtRate publishes event i at start + i/rate; what fell due during a publish goes with the next.
-func sendAtRate(ctx context.Context, s *scenario, b *broker.Broker, start time.Time, rate, total int) error {
-	recs := s.records(0, total)
-	for sent := 0; sent < total; {
-		due := min(int(time.Since(start).Seconds()*float64(rate))+1, total)
+// send publishes event i at start + i/rate; what fell due during a publish goes with the next.
+func (l *liveLoop) send(ctx context.Context, start time.Time) error {
+	for sent := 0; sent < len(l.recs); {
+		due := min(int(time.Since(start).Seconds()*float64(l.rate))+1, len(l.recs))
 		if time.Now().Before(start) {
 			due = 0
 		}
 		if due <= sent {
-			time.Sleep(time.Until(intended(start, sent, rate)))
+			time.Sleep(time.Until(intended(start, sent, l.rate)))
 			continue
 		}
-		if _, err := b.Publish(ctx, sourceTopic, recs[sent:due]); err != nil {
+		if _, err := l.b.Publish(ctx, l.source, l.recs[sent:due]); err != nil {
 			return fmt.Errorf("publish: %w", err)
 		}
 		sent = due
@@ -118,11 +133,8 @@ var errAllRead = errors.New("all results read")
 
 // resultReader follows all partitions of the result topics.
 type resultReader struct {
-	b     *broker.Broker
+	*liveLoop
 	start time.Time
-	rate  int
-	total int
-	warm  int // events that do not count
 	done  func(error)
 
 	group *errgroup.Group
@@ -132,9 +144,13 @@ type resultReader struct {
 
 func (r *resultReader) open(ctx context.Context) error {
 	r.group, ctx = errgroup.WithContext(ctx)
-	for _, topic := range []string{"scored", "alerts"} {
-		for p := range partitions {
-			reader, err := r.b.Read(ctx, topic, p, 0)
+	for _, topic := range r.results {
+		t, err := r.b.Describe(ctx, topic, "")
+		if err != nil {
+			return fmt.Errorf("read results: %w", err)
+		}
+		for p := range t.Partitions {
+			reader, err := r.b.Read(ctx, topic, p, t.Partitions[p].End)
 			if err != nil {
 				return fmt.Errorf("read results: %w", err)
 			}
@@ -143,6 +159,7 @@ func (r *resultReader) open(ctx context.Context) error {
 			r.group.Go(func() error { return errors.Join(r.follow(ctx, reader, h), reader.Close()) })
 		}
 	}
+	r.start = time.Now().Add(r.settle)
 	return nil
 }
 
@@ -170,7 +187,7 @@ func (r *resultReader) follow(ctx context.Context, reader broker.Reader, h *hdrh
 		}
 		seen := r.seen.Add(int64(len(batch.Records)))
 		batch.Release()
-		if int(seen) >= r.total {
+		if int(seen) >= len(r.recs) {
 			r.done(errAllRead)
 		}
 	}
@@ -182,8 +199,8 @@ func (r *resultReader) wait() (*hdrhistogram.Histogram, error) {
 	for _, h := range r.hists {
 		sum.Merge(h)
 	}
-	if err == nil && int(r.seen.Load()) != r.total {
-		err = fmt.Errorf("%d results of %d events", r.seen.Load(), r.total)
+	if err == nil && int(r.seen.Load()) != len(r.recs) {
+		err = fmt.Errorf("%d results of %d events", r.seen.Load(), len(r.recs))
 	}
 	return sum, err
 }

@@ -18,6 +18,8 @@ type sample struct {
 	CPU     time.Duration `json:"cpu_ns"`
 	Mallocs uint64        `json:"mallocs"`
 	Syncs   int64         `json:"syncs,omitempty"`
+	// First is when a pipeline had its first result, where it was looked at.
+	First time.Duration `json:"first_ns,omitempty"`
 	// HeapPerKey is the live memory of a key, PeakPerKey what the process took at most for it.
 	HeapPerKey float64 `json:"heap_bytes_per_key,omitempty"`
 	PeakPerKey float64 `json:"peak_bytes_per_key,omitempty"`

@@ -28,9 +28,10 @@ func startNATS(dir string, tcp bool) (*server.Server, error) {
 
 // natsBench is a server with a connection and a stream of payments.
 type natsBench struct {
-	server *server.Server
+	server *server.Server // nil where it is not ours
 	conn   *nats.Conn
 	js     jetstream.JetStream
+	prefix string // of the streams' names
 }
 
 func newNATSBench(ctx context.Context, dir string, tcp bool, opts ...jetstream.JetStreamOpt) (*natsBench, error) {
@@ -39,39 +40,58 @@ func newNATSBench(ctx context.Context, dir string, tcp bool, opts ...jetstream.J
 		return nil, err
 	}
 	b := &natsBench{server: s}
-	url, options := s.ClientURL(), []nats.Option{}
+	options := []nats.Option{}
 	if !tcp {
 		options = append(options, nats.InProcessServer(s))
 	}
+	return b, b.join(ctx, s.ClientURL(), options, opts)
+}
+
+// joinNATS makes new streams on a server that runs already.
+func joinNATS(ctx context.Context, url, prefix string, opts ...jetstream.JetStreamOpt) (*natsBench, error) {
+	b := &natsBench{prefix: prefix}
+	return b, b.join(ctx, url, nil, opts)
+}
+
+// join connects and makes the streams anew; on error everything is closed.
+func (b *natsBench) join(ctx context.Context, url string, options []nats.Option, opts []jetstream.JetStreamOpt) (err error) {
+	defer func() {
+		if err != nil {
+			b.close()
+		}
+	}()
 	if b.conn, err = nats.Connect(url, options...); err != nil {
-		b.close()
-		return nil, fmt.Errorf("connect to NATS: %w", err)
+		return fmt.Errorf("connect to NATS: %w", err)
 	}
 	if b.js, err = jetstream.New(b.conn, opts...); err != nil {
-		b.close()
-		return nil, err
+		return err
 	}
 	for _, name := range []string{sourceTopic, "scored", "alerts"} {
+		name = b.prefix + name
+		if err := b.js.DeleteStream(ctx, name); err != nil && !errors.Is(err, jetstream.ErrStreamNotFound) {
+			return fmt.Errorf("delete stream %s: %w", name, err)
+		}
 		if _, err := b.js.CreateStream(ctx, jetstream.StreamConfig{Name: name, Subjects: []string{name}, Storage: jetstream.FileStorage}); err != nil {
-			b.close()
-			return nil, fmt.Errorf("create stream %s: %w", name, err)
+			return fmt.Errorf("create stream %s: %w", name, err)
 		}
 	}
-	return b, nil
+	return nil
 }
 
 func (b *natsBench) close() {
 	if b.conn != nil {
 		b.conn.Close()
 	}
-	b.server.Shutdown()
-	b.server.WaitForShutdown()
+	if b.server != nil {
+		b.server.Shutdown()
+		b.server.WaitForShutdown()
+	}
 }
 
 // publish sends events without waiting for each, and waits for all answers.
 func (b *natsBench) publish(ctx context.Context, events [][]byte) error {
 	for _, e := range events {
-		if _, err := b.js.PublishAsync(sourceTopic, e, jetstream.WithStallWait(30*time.Second)); err != nil {
+		if _, err := b.js.PublishAsync(b.prefix+sourceTopic, e, jetstream.WithStallWait(30*time.Second)); err != nil {
 			return fmt.Errorf("publish: %w", err)
 		}
 	}
@@ -87,7 +107,7 @@ func (b *natsBench) publish(ctx context.Context, events [][]byte) error {
 func (b *natsBench) results(ctx context.Context) (int, error) {
 	n := 0
 	for _, name := range []string{"scored", "alerts"} {
-		s, err := b.js.Stream(ctx, name)
+		s, err := b.js.Stream(ctx, b.prefix+name)
 		if err != nil {
 			return 0, err
 		}

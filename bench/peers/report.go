@@ -75,6 +75,10 @@ func (g *group) rates() {
 
 // ratio adds the ratio of two sides' throughputs, taken run by run.
 func (g *group) ratio(over, under string, target float64) {
+	g.ratioAs(over+" ÷ "+under, over, under, target)
+}
+
+func (g *group) ratioAs(name, over, under string, target float64) {
 	a, b := g.side(over), g.side(under)
 	if a == nil || b == nil {
 		return
@@ -84,7 +88,7 @@ func (g *group) ratio(over, under string, target float64) {
 		v = append(v, a.Samples[i].rate()/b.Samples[i].rate())
 	}
 	if len(v) > 0 {
-		g.Rows = append(g.Rows, row{Name: over + " ÷ " + under, Unit: "×", Value: spreadOf(v), Target: target})
+		g.Rows = append(g.Rows, row{Name: name, Unit: "×", Value: spreadOf(v), Target: target})
 	}
 }
 
@@ -126,7 +130,9 @@ func number(v float64) string {
 func (g *group) text(w io.Writer) {
 	fmt.Fprintf(w, "\n(%s) %s\n", g.ID, g.Title)
 	for _, s := range g.Sides {
-		fmt.Fprintf(w, "    %s: %s\n", s.Name, s.What)
+		if s.What != "" {
+			fmt.Fprintf(w, "    %s: %s\n", s.Name, s.What)
+		}
 	}
 	fmt.Fprintf(w, "    %-58s %18s  %-24s %-8s %s\n", "", "median", "min – max", "target", "")
 	for _, r := range g.Rows {
@@ -147,7 +153,9 @@ func (r *report) markdown(w io.Writer, name string) {
 	for _, g := range r.Groups {
 		fmt.Fprintf(w, "\n## (%s) %s\n\n", g.ID, g.Title)
 		for _, s := range g.Sides {
-			fmt.Fprintf(w, "- **%s**: %s\n", s.Name, s.What)
+			if s.What != "" {
+				fmt.Fprintf(w, "- **%s**: %s\n", s.Name, s.What)
+			}
 		}
 		fmt.Fprint(w, "\n| figure | median | min – max | target | |\n|---|---:|---:|---:|---|\n")
 		for _, x := range g.Rows {
