@@ -18,10 +18,10 @@ results with the events.
 | in | events that were acknowledged to their sender |
 | lost | of these, events without a result |
 | repeated | results beyond the first of an event, as a reader of committed results sees them |
-| by id | of these, how many are left when the receiver drops ids that it knows, as the next Freshet stage does |
+| by id | of these, how many are left when the receiver drops ids that it knows, as a pipeline with source.deduplicate does |
 | order | first results that come after one of a later event of their key |
 | wrong | results with a window's value that the events do not give: state that was lost, or counted twice |
-| gap | the longest time without a publication, in seconds: how long recovery took |
+| gap | the longest time without a publication, in seconds, by the times that records have: how long recovery took. Pulsar's are those of sending |
 
 *window* has windows by the source's key; *shuffle* has further ones by another key, behind a shuffle.
 Where a broker drops no repeats, an event whose acknowledgement was lost lies on the source topic twice; "in" then says so, and its results repeat by the same id.
@@ -44,7 +44,7 @@ func writePage(w io.Writer, all []finding) error {
 }
 
 func writeBroker(b *strings.Builder, broker string, all []finding) {
-	var versions, hosts, dates, rates []string
+	var versions, hosts, dates, rates, revisions []string
 	note := func(list *[]string, s string) {
 		if s != "" && !slices.Contains(*list, s) {
 			*list = append(*list, s)
@@ -64,6 +64,7 @@ func writeBroker(b *strings.Builder, broker string, all []finding) {
 			note(&hosts, f.Host)
 			note(&dates, f.Date.UTC().Format("2006-01-02"))
 			note(&rates, fmt.Sprint(f.Rate))
+			note(&revisions, f.Revision)
 			rows = append(rows, row(f))
 		}
 	}
@@ -72,8 +73,8 @@ func writeBroker(b *strings.Builder, broker string, all []finding) {
 		b.WriteString("Not run yet.\n")
 		return
 	}
-	fmt.Fprintf(b, "Version %s; %s events/s; %s; %s. `go run ./test/delivery -broker %s`\n\n", strings.Join(versions, ", "), strings.Join(rates, " and "),
-		strings.Join(dates, ", "), strings.Join(hosts, ", "), broker)
+	fmt.Fprintf(b, "Version %s; %s events/s; %s; Freshet %s; %s. `go run ./test/delivery -broker %s`\n\n", strings.Join(versions, ", "), strings.Join(rates, " and "),
+		strings.Join(dates, ", "), strings.Join(revisions, ", "), strings.Join(hosts, ", "), broker)
 	b.WriteString("| fault | pipeline | in | lost | repeated | by id | order | wrong | gap |\n|---|---|---:|---:|---:|---:|---:|---:|---:|\n")
 	for _, r := range rows {
 		b.WriteString(r)
