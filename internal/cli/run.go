@@ -21,6 +21,7 @@ type runFlags struct {
 	listenFlags
 	untilIdle bool
 	newEmpty  bool
+	print     bool
 	output    string
 }
 
@@ -75,6 +76,7 @@ While it runs, the HTTP API takes events (POST /topics/TOPIC), streams topics (G
 	f.add(p)
 	p.BoolVar(&f.untilIdle, "until-idle", false, "end when every event of the source has been processed")
 	p.BoolVar(&f.newEmpty, "new-windows-empty", false, "after a change of the pipeline: windows whose old state cannot be kept begin empty")
+	p.BoolVar(&f.print, "print-config", false, "print what the run would work with, without secrets, and end")
 	outputFlag(p, &f.output, "text", "json")
 	return cmd
 }
@@ -86,6 +88,9 @@ func (a *app) run(ctx context.Context, file string, f runFlags) (err error) {
 	plan, faults := a.plan(file)
 	if err := pipeline.Error(faults); err != nil {
 		return err
+	}
+	if f.print {
+		return errors.Join(a.printConfig(plan), plan.Close())
 	}
 	envelope, err := sourceEnvelope(plan)
 	if err != nil {
