@@ -217,7 +217,7 @@ func (k *onBroker) latency(ctx context.Context, g *group) error {
 func (k *onBroker) latencyOf(ctx context.Context, g *group, what, file string, recs []event.Record, results []string) error {
 	var p50, p99 []float64
 	for run := range max(1, k.runs-1) {
-		l := &liveLoop{b: k.b, source: k.fresh("live"), recs: recs, results: results, rate: brokerRate, warm: 2 * brokerRate, settle: time.Second}
+		l := &liveLoop{b: k.b, source: k.fresh("live"), recs: recs, results: results, rate: brokerRate, warm: 2 * brokerRate, probe: min(len(recs), 200)}
 		if err := k.source(ctx, l.source, nil); err != nil {
 			return err
 		}

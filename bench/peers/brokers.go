@@ -116,6 +116,9 @@ func (c *comparison) brokers(ctx context.Context) error {
 // onServer starts the broker's server and runs the broker's part there.
 func (c *comparison) onServer(ctx context.Context, bench brokerBench, payments []event.Record) (err error) {
 	server, err := servers.Launch(bench.script, bench.args...)
+	if absent := (*servers.AbsentError)(nil); err != nil && !errors.As(err, &absent) {
+		server, err = servers.Launch(bench.script, bench.args...) // somebody may have taken its port
+	}
 	if err != nil {
 		return err
 	}

@@ -37,7 +37,7 @@ func latencies(ctx context.Context, s *scenario, base string, rate int, length t
 		}
 		l := &liveLoop{
 			b: b, source: sourceTopic, recs: s.records(0, total), results: []string{"scored", "alerts"},
-			rate: rate, warm: rate, settle: 200 * time.Millisecond,
+			rate: rate, warm: rate, probe: min(200, total),
 		}
 		h, err = l.run(ctx, p)
 		return sample{}, err
@@ -54,8 +54,9 @@ type liveLoop struct {
 	results []string
 	rate    int // events a second
 	warm    int // events that do not count
-	// settle is time for the tasks of all partitions to claim and restore.
-	settle time.Duration
+	// probe events, fewer than warm, are sent and answered before the others: by then
+	// the tasks of all partitions have claimed and restored.
+	probe int
 }
 
 func (l *liveLoop) run(ctx context.Context, p *pipeline.Pipeline) (*hdrhistogram.Histogram, error) {
@@ -84,12 +85,32 @@ func (l *liveLoop) measure(ctx context.Context, cancel context.CancelCauseFunc, 
 	if err := r.open(ctx); err != nil {
 		return nil, err
 	}
-	if err := l.send(ctx, r.start); err != nil {
+	if err := r.sendAll(ctx); err != nil {
 		cancel(err)
 		_, rerr := r.wait()
 		return nil, errors.Join(err, rerr)
 	}
 	return r.wait()
+}
+
+// sendAll sends the probe, and when it has been answered the others at their rate.
+func (r *resultReader) sendAll(ctx context.Context) error {
+	if _, err := r.b.Publish(ctx, r.source, r.recs[:r.probe]); err != nil {
+		return fmt.Errorf("publish: %w", err)
+	}
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for int(r.seen.Load()) < r.probe {
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-tick.C:
+		}
+	}
+	// Event i is due at start + i/rate.
+	start := time.Now().Add(-time.Duration(float64(r.probe) / float64(r.rate) * 1e9))
+	r.start.Store(&start)
+	return r.send(ctx, start)
 }
 
 func awaitReady(ctx context.Context, p *pipeline.Pipeline) error {
@@ -107,11 +128,8 @@ func awaitReady(ctx context.Context, p *pipeline.Pipeline) error {
 
 // send publishes event i at start + i/rate; what fell due during a publish goes with the next.
 func (l *liveLoop) send(ctx context.Context, start time.Time) error {
-	for sent := 0; sent < len(l.recs); {
+	for sent := l.probe; sent < len(l.recs); {
 		due := min(int(time.Since(start).Seconds()*float64(l.rate))+1, len(l.recs))
-		if time.Now().Before(start) {
-			due = 0
-		}
 		if due <= sent {
 			time.Sleep(time.Until(intended(start, sent, l.rate)))
 			continue
@@ -134,7 +152,7 @@ var errAllRead = errors.New("all results read")
 // resultReader follows all partitions of the result topics.
 type resultReader struct {
 	*liveLoop
-	start time.Time
+	start atomic.Pointer[time.Time] // of the sending, once the probe has been answered
 	done  func(error)
 
 	group *errgroup.Group
@@ -159,7 +177,6 @@ func (r *resultReader) open(ctx context.Context) error {
 			r.group.Go(func() error { return errors.Join(r.follow(ctx, reader, h), reader.Close()) })
 		}
 	}
-	r.start = time.Now().Add(r.settle)
 	return nil
 }
 
@@ -181,7 +198,7 @@ func (r *resultReader) follow(ctx context.Context, reader broker.Reader, h *hdrh
 			if n < r.warm {
 				continue
 			}
-			if err := h.RecordValue(max(1, now.Sub(intended(r.start, n, r.rate)).Microseconds())); err != nil {
+			if err := h.RecordValue(max(1, now.Sub(intended(*r.start.Load(), n, r.rate)).Microseconds())); err != nil {
 				return err
 			}
 		}
