@@ -102,6 +102,7 @@ func (m *mergeIntake) close() {
 		return
 	}
 	m.stop()
+	m.lookers.Wait()
 	for _, f := range m.feeds {
 		if f.done != nil { // else start ended before it began
 			<-f.done

@@ -5,7 +5,10 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"sync"
 	"time"
+
+	"github.com/freshet-io/freshet/broker"
 )
 
 const (
@@ -37,6 +40,12 @@ type mergeIntake struct {
 	arrived chan arrival
 	stop    context.CancelFunc
 
+	looks    chan standing // of a broker that is not nearby
+	looking  bool          // one is asked for
+	looked   time.Time     // when the last one was learnt
+	lookTook time.Duration
+	lookers  sync.WaitGroup
+
 	scan   int64    // the claim's position behind the records taken in
 	end    int64    // the end of the partition when it was read last
 	next0  int64    // the position given to the frame filled last
@@ -52,7 +61,7 @@ type mergeIntake struct {
 
 func (t *task) newMergeIntake() (*mergeIntake, error) {
 	plan, st := t.p.plan, t.stage
-	m := &mergeIntake{t: t, orderInput: -1, newest: math.MinInt64}
+	m := &mergeIntake{t: t, orderInput: -1, newest: math.MinInt64, looks: make(chan standing, 1)}
 	for _, c := range st.inputs {
 		m.inputs = append(m.inputs, plan.columns[c])
 	}
@@ -120,9 +129,9 @@ func (m *mergeIntake) next(ctx context.Context, f *frame) error {
 		var wait <-chan time.Time
 		switch {
 		case blocked != nil:
-			if seen, err := m.lookForSilence(ctx); err != nil {
+			if learnt, err := m.look(ctx); err != nil {
 				return err
-			} else if seen && m.merge.holderOfNext() == nil {
+			} else if learnt && m.merge.holderOfNext() == nil {
 				continue
 			}
 			wait = time.After(poll)
@@ -141,6 +150,11 @@ func (m *mergeIntake) next(ctx context.Context, f *frame) error {
 				return err
 			}
 			poll = pollLeast
+		case l := <-m.looks:
+			m.looking = false
+			if _, err := m.learn(l); err != nil {
+				return err
+			}
 		case <-wait:
 		case <-ctx.Done():
 			return ctx.Err()
@@ -182,38 +196,78 @@ func (m *mergeIntake) take(a arrival) error {
 	return m.takeMoved(a.batch)
 }
 
-// lookForSilence learns from the broker which inputs have nothing left: what was
-// on their topics before now has then been taken in. It reports whether it learnt anything.
-func (m *mergeIntake) lookForSilence(ctx context.Context) (learnt bool, err error) {
-	now := time.Now()
+// standing is where the topics that a merge reads stood.
+type standing struct {
+	at     time.Time // before it was asked for
+	labels broker.Topic
+	silent []bool // of the stages before: whether a partition has nothing left to send
+	own    broker.Topic
+	took   time.Duration
+	err    error
+}
+
+// nearby is how fast a broker answers that is asked in passing; one that is
+// slower is asked beside the work, for rows may come meanwhile.
+const nearby = time.Millisecond
+
+// look asks the broker which inputs have nothing left, and reports whether it
+// learnt anything at once.
+func (m *mergeIntake) look(ctx context.Context) (learnt bool, err error) {
+	switch {
+	case m.looking || time.Since(m.looked) < m.lookTook:
+		return false, nil
+	case m.lookTook < nearby:
+		return m.learn(m.stand(ctx))
+	}
+	m.looking = true
+	m.lookers.Go(func() { m.looks <- m.stand(ctx) }) // never blocks: one is under way
+	return false, nil
+}
+
+// stand asks where the topics stand.
+func (m *mergeIntake) stand(ctx context.Context) (s standing) {
+	s.at = time.Now()
+	defer func() { s.took = time.Since(s.at) }()
+	b, stage := m.t.p.broker, m.t.stage
 	if len(m.labels) > 0 {
-		t, err := m.t.p.broker.Describe(ctx, m.t.p.plan.Spec.Labels.Topic, "")
-		if err != nil {
-			return false, fmt.Errorf("look whether labels are left: %w", err)
+		if s.labels, s.err = b.Describe(ctx, m.t.p.plan.Spec.Labels.Topic, ""); s.err != nil {
+			s.err = fmt.Errorf("look whether labels are left: %w", s.err)
+			return s
 		}
-		for i, l := range m.labels {
-			if p := t.Partitions[l.index]; max(l.scan, p.Start) >= p.End || m.feeds[1+i].passed(p.End) {
-				l.idle, learnt = now, true
-			}
+	}
+	if stage.index == 0 {
+		return s // events wait for labels only
+	}
+	if s.silent, s.err = m.t.p.silent(ctx, stage.index); s.err != nil {
+		return s
+	}
+	if s.own, s.err = b.Describe(ctx, stage.topic, ""); s.err != nil {
+		s.err = fmt.Errorf("look whether events are left: %w", s.err)
+	}
+	return s
+}
+
+// learn takes in which inputs have nothing left: what was on their topics before
+// the broker was asked has then been taken in. It reports whether it learnt anything.
+func (m *mergeIntake) learn(s standing) (learnt bool, err error) {
+	m.looked, m.lookTook = time.Now(), s.took
+	if s.err != nil {
+		return false, s.err
+	}
+	for i, l := range m.labels {
+		if p := s.labels.Partitions[l.index]; max(l.scan, p.Start) >= p.End || m.feeds[1+i].passed(p.End) {
+			l.idle, learnt = s.at, true
 		}
 	}
 	if m.t.stage.index == 0 {
-		return learnt, nil // events wait for labels only
+		return learnt, nil
 	}
-	silent, err := m.t.p.silent(ctx, m.t.stage.index)
-	if err != nil {
-		return learnt, err
-	}
-	own, err := m.t.p.broker.Describe(ctx, m.t.stage.topic, "")
-	if err != nil {
-		return learnt, fmt.Errorf("look whether events are left: %w", err)
-	}
-	if p := own.Partitions[m.t.claim.Partition()]; max(m.scan, p.Start) < p.End && !m.feeds[0].passed(p.End) {
+	if p := s.own.Partitions[m.t.claim.Partition()]; max(m.scan, p.Start) < p.End && !m.feeds[0].passed(p.End) {
 		return learnt, nil
 	}
 	for _, l := range m.events {
-		if silent[l.index] && l.parked < 0 {
-			l.idle, learnt = now, true
+		if s.silent[l.index] && l.parked < 0 {
+			l.idle, learnt = s.at, true
 		}
 	}
 	return learnt, nil
