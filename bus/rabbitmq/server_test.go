@@ -37,6 +37,9 @@ const script = "../../test/servers/rabbitmq.sh"
 // server returns the shared node; with tls another one, which demands certificates.
 func server(t testing.TB, tls bool) *node {
 	t.Helper()
+	if testing.Short() {
+		t.Skip("-short: rabbitmq is for the full run")
+	}
 	shared.Lock()
 	defer shared.Unlock()
 	at := &shared.plain
