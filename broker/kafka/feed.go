@@ -153,24 +153,31 @@ func (f *feed) poll(ctx context.Context) error {
 	defer cancel()
 	defer context.AfterFunc(f.ended, cancel)()
 	fetches := f.client.PollFetches(both)
-	if err := f.check(ctx); err != nil {
-		return err
-	}
-	idle := both.Err() != nil
+	// What the client handed out is kept even where ctx ended meanwhile: it will
+	// not hand it out again.
+	var trouble error
 	for _, ft := range fetches {
 		for _, t := range ft.Topics {
 			for i := range t.Partitions {
 				p := &t.Partitions[i]
 				if p.Err != nil {
-					if err := f.troubled(ctx, p.Err); err != nil {
-						return err
-					}
-					continue
+					trouble = p.Err
 				}
-				f.end.Store(p.HighWatermark)
-				f.flows = true
-				f.queue = append(f.queue, p.Records...)
+				if len(p.Records) > 0 || p.Err == nil {
+					f.end.Store(p.HighWatermark)
+					f.flows = true
+					f.queue = append(f.queue, p.Records...)
+				}
 			}
+		}
+	}
+	if err := f.check(ctx); err != nil {
+		return err
+	}
+	idle := both.Err() != nil
+	if trouble != nil && len(f.queue) == 0 {
+		if err := f.troubled(ctx, trouble); err != nil {
+			return err
 		}
 	}
 	if idle && len(f.queue) == 0 {
