@@ -15,6 +15,9 @@ type Request struct {
 	// Deadline is when the result for the oldest row is needed. The zero value
 	// means at once.
 	Deadline time.Time
+	// Expires is when the answer is of no use any more: rows not answered by then
+	// fail with ErrExpired, without a call where there was none yet. The zero value is never.
+	Expires time.Time
 
 	// Out holds one tensor per output, with In's number of rows. The rows named
 	// in Failed hold zeros.
@@ -29,6 +32,10 @@ type Request struct {
 	Reason FlushReason
 	// BatchRows is the size of that batch.
 	BatchRows int
+	// Cached says for each row whether the answer came from the cache; empty where none did.
+	Cached []bool
+	// Answered is when the answer was there.
+	Answered time.Time
 
 	rows int
 	done chan struct{}
