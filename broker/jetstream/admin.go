@@ -182,17 +182,27 @@ func (d *Driver) find(ctx context.Context, name string, part int) (*partition, e
 	return t.partition(part)
 }
 
-// stream asks for a partition's stream as it is now.
+// stream asks for a partition's stream as it is now. While a cluster chooses the
+// stream's leader a node that has just started may answer with what it had on its
+// disk: then it is asked again.
 func (d *Driver) stream(ctx context.Context, name string, p *partition) (jetstream.Stream, error) {
-	s, err := d.js.Stream(ctx, p.stream)
-	if errors.Is(err, jetstream.ErrStreamNotFound) {
-		d.topics.drop(name)
-		return nil, notFound(name)
+	for {
+		s, err := d.js.Stream(ctx, p.stream)
+		if errors.Is(err, jetstream.ErrStreamNotFound) {
+			d.topics.drop(name)
+			return nil, notFound(name)
+		}
+		if err != nil {
+			return nil, d.failed(fmt.Sprintf("look up topic %q", name), err)
+		}
+		c := s.CachedInfo().Cluster
+		if c == nil || c.Leader != "" {
+			return s, nil
+		}
+		if !pause(ctx, reconnectWait) {
+			return nil, errkind.Errorf(errkind.Transient, "topic %q has no leader at the moment", name)
+		}
 	}
-	if err != nil {
-		return nil, d.failed(fmt.Sprintf("look up topic %q", name), err)
-	}
-	return s, nil
 }
 
 // Seek implements broker.Admin, by halving.

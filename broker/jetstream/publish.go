@@ -6,8 +6,10 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
@@ -214,24 +216,72 @@ func (d *Driver) Append(ctx context.Context, name string, part int, at int64, re
 	if err := d.fits(recs); err != nil {
 		return 0, err
 	}
+	return d.appendAt(ctx, t, p, at, recs)
+}
+
+// appendAt repeats an append that was refused for what the leader has proposed to
+// its replicas and not stored: that may be an earlier try of this very append, or
+// come to nothing, and nobody sees it yet. It is a Conflict once it is stored.
+func (d *Driver) appendAt(ctx context.Context, t *topic, p *partition, at int64, recs []event.Record) (int64, error) {
+	name := t.config.Name
+	within, cancel := d.within(ctx)
+	defer cancel()
+	proposed := int64(math.MaxInt64) // the lowest end that a refusal has named
+	for wait := appendWait; ; wait = min(2*wait, appendWaitMax) {
+		end, err := d.tryAppend(within, t, p, at, recs)
+		if err == nil {
+			return end, nil
+		}
+		var refused *jetstream.APIError
+		switch {
+		case errors.Is(err, errNoStream):
+			err = d.missing(ctx, name)
+		case errors.As(err, &refused) && kindOfCode(refused) == errkind.Conflict:
+			proposed = min(proposed, proposedEnd(refused, at))
+			s, err := d.stream(within, name, p)
+			if err != nil {
+				return 0, err
+			}
+			if end := int64(s.CachedInfo().State.LastSeq); end != at && end >= proposed {
+				return 0, errkind.Errorf(errkind.Conflict, "append to topic %q at its end %d: it is now %d", name, at, end)
+			}
+			if pause(within, wait) {
+				continue
+			}
+			err = errkind.Errorf(errkind.Transient, "append to topic %q: what was appended before at its end %d is still on its way", name, at)
+			if ctx.Err() != nil {
+				err = ctx.Err()
+			}
+			return 0, err
+		}
+		return 0, d.failed(fmt.Sprintf("append to topic %q", name), err)
+	}
+}
+
+// How long an append waits for one that is on its way, at first and at most.
+const (
+	appendWait    = time.Millisecond
+	appendWaitMax = 50 * time.Millisecond
+)
+
+// proposedEnd is the end that a refusal to append names, with what is not stored
+// yet; where it names none, one above at.
+func proposedEnd(e *jetstream.APIError, at int64) int64 {
+	if n, ok := number([]byte(e.Description), "wrong last sequence: "); ok {
+		return int64(n)
+	}
+	return at + 1
+}
+
+func (d *Driver) tryAppend(ctx context.Context, t *topic, p *partition, at int64, recs []event.Record) (end int64, err error) {
 	s, err := d.sender()
 	if err != nil {
 		return 0, err
 	}
 	err = s.append(ctx, t, p, at, recs)
-	end := int64(s.last)
+	end = int64(s.last)
 	s.end(err)
-	var api *jetstream.APIError
-	switch {
-	case errors.Is(err, errNoStream):
-		err = d.missing(ctx, name)
-	case errors.As(err, &api) && kindOfCode(api) == errkind.Conflict:
-		return 0, errkind.Errorf(errkind.Conflict, "append to topic %q, partition %d: its end is no longer %d", name, part, at)
-	}
-	if err != nil {
-		return 0, d.failed(fmt.Sprintf("append to topic %q", name), err)
-	}
-	return end, nil
+	return end, err
 }
 
 func (s *sender) append(ctx context.Context, t *topic, p *partition, at int64, recs []event.Record) error {
