@@ -8,9 +8,10 @@ import (
 	"unsafe"
 
 	"github.com/freshet-io/freshet/errkind"
+	"github.com/freshet-io/freshet/internal/jsonscan"
 )
 
-func isJSON(b []byte) bool { return utf8.Valid(b) && json.Valid(b) }
+func isJSON(b []byte) bool { return utf8.Valid(b) && jsonscan.Valid(b) }
 
 // appendLine appends valid JSON without line ends.
 func appendLine(dst, b []byte) []byte {
@@ -50,7 +51,7 @@ func appendString(dst []byte, s string) []byte {
 	return append(dst, '"')
 }
 
-// The functions below read JSON that json.Valid has passed: they need no bounds
+// The functions below read JSON that jsonscan.Valid has passed: they need no bounds
 // beyond the ones that valid JSON gives.
 
 // text returns the content of the JSON string quoted, aliasing it where it has no escape.

@@ -38,7 +38,7 @@ func (e *Envelope) Parse(b []byte) error {
 	if !utf8.Valid(b) {
 		return errkind.New(errkind.Invalid, "read event: the envelope is not valid UTF-8")
 	}
-	if !json.Valid(b) {
+	if !jsonscan.Valid(b) {
 		var v json.RawMessage
 		return errkind.Errorf(errkind.Invalid, "read event: the envelope is not valid JSON: %w", json.Unmarshal(b, &v))
 	}
@@ -211,7 +211,7 @@ func (e *Envelope) record() (Record, error) {
 // SplitBatch reads a JSON array of structured-mode events, in order. One bad
 // event fails the whole batch; the error says which. Records may alias b.
 func SplitBatch(b []byte) ([]Record, error) {
-	if !json.Valid(b) {
+	if !jsonscan.Valid(b) {
 		var v json.RawMessage
 		return nil, errkind.Errorf(errkind.Invalid, "read batch: not valid JSON: %w", json.Unmarshal(b, &v))
 	}

@@ -1,5 +1,5 @@
 // Package jsonscan walks over JSON text that is known to be valid, without
-// decoding it. On text that is not, it may panic.
+// decoding it, and tells whether it is. On text that is not, Space and Value may panic.
 package jsonscan
 
 // Space returns the index of the first byte from i on that is no white space.
