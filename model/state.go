@@ -2,6 +2,7 @@ package model
 
 import (
 	"context"
+	"slices"
 	"time"
 )
 
@@ -26,6 +27,8 @@ type State struct {
 	Former []string `json:"former,omitempty"`
 	// Archived are the versions that are put away.
 	Archived []string `json:"archived,omitempty"`
+	// Deleted are the versions that are gone; their names are not used again.
+	Deleted []string `json:"deleted,omitempty"`
 	// Rollout is the running rollout, or how the last one ended; nil before the first.
 	Rollout *Rollout `json:"rollout,omitempty"`
 	// Time, By and Why say who made the state and for what reason.
@@ -52,3 +55,59 @@ type Source interface {
 	PutEvidence(ctx context.Context, name, rollout, process string, e *Evidence) error
 	Evidence(ctx context.Context, name, rollout string) ([]*Evidence, error)
 }
+
+// Stage returns where a version stands.
+func (s *State) Stage(version string) Stage {
+	switch {
+	case version == s.Champion:
+		return Current
+	case rolloutRuns(s.Rollout) && version == s.Rollout.Version:
+		return InRollout
+	case slices.Contains(s.Archived, version):
+		return Archived
+	}
+	return Candidate
+}
+
+// InUse says what a version is used for; empty where it is not.
+func (s *State) InUse(version string) string {
+	switch {
+	case version == s.Champion:
+		return "it is the champion"
+	case rolloutRuns(s.Rollout) && version == s.Rollout.Version:
+		return "the rollout " + s.Rollout.ID + " tries it out"
+	case rolloutRuns(s.Rollout) && version == s.Rollout.Champion:
+		return "the rollout " + s.Rollout.ID + " compares with it"
+	}
+	return ""
+}
+
+// Clone returns a copy that shares nothing but the rollout's own slices.
+func (s *State) Clone() *State {
+	c := *s
+	c.Former, c.Archived, c.Deleted = slices.Clone(s.Former), slices.Clone(s.Archived), slices.Clone(s.Deleted)
+	if s.Rollout != nil {
+		r := *s.Rollout
+		c.Rollout = &r
+	}
+	return &c
+}
+
+// SetChampion makes version the champion and remembers the one before it, of
+// which the last maxFormer are kept. It ends no rollout.
+func (s *State) SetChampion(version string) {
+	if s.Champion == version {
+		return
+	}
+	s.Former = without(s.Former, version)
+	if s.Champion != "" {
+		s.Former = append(s.Former, s.Champion)
+	}
+	if n := len(s.Former) - maxFormer; n > 0 {
+		s.Former = slices.Delete(s.Former, 0, n)
+	}
+	s.Archived = without(s.Archived, version)
+	s.Champion = version
+}
+
+const maxFormer = 20
