@@ -75,7 +75,7 @@ func TestFaultsNameTheKey(t *testing.T) {
 		{map[string]any{"budget": map[string]any{"token_per_minute": 1}}, `options: unknown key "budget.token_per_minute"; did you mean "tokens_per_minute"?`},
 		{map[string]any{"headers": map[string]any{"A": 1}}, "options: headers.A: expected a text"},
 		{map[string]any{"headers": map[any]any{1: "a"}}, "the key 1 is no text"},
-		{map[string]any{"modle": "x"}, `options: unknown key "modle"; did you mean "model"?`},
+		{map[string]any{"moodel": "x"}, `options: unknown key "moodel"; did you mean "model"?`},
 		{map[string]any{"zzzzzz": "x"}, `options: unknown key "zzzzzz"; known are api, budget, headers, max_tokens`},
 		{map[string]any{"max_tokens": "sk-1234567890abcdef"}, "not a text"},
 	} {

@@ -104,3 +104,45 @@ func sized[T any](s []T, n int) []T {
 	}
 	return s[:n]
 }
+
+// At is element i of a tensor, as float64, int64, bool or string.
+func At(t *inference.Tensor, i int) any {
+	switch t.Type {
+	case inference.Float32:
+		return float64(t.F32[i])
+	case inference.Float64:
+		return t.F64[i]
+	case inference.Int64:
+		return t.I64[i]
+	case inference.Int32:
+		return int64(t.I32[i])
+	case inference.Bool:
+		return t.Bool[i]
+	}
+	return t.Str[i]
+}
+
+// Row is row i of a tensor that fits a signature: a value, or a list of values
+// where a row has a dimension, and lists of lists for more of them.
+func Row(t *inference.Tensor, i int) any {
+	width := 1
+	for _, d := range t.Shape[1:] {
+		width *= d
+	}
+	return nested(t, t.Shape[1:], i*width)
+}
+
+func nested(t *inference.Tensor, shape []int, from int) any {
+	if len(shape) == 0 {
+		return At(t, from)
+	}
+	width := 1
+	for _, d := range shape[1:] {
+		width *= d
+	}
+	list := make([]any, shape[0])
+	for i := range list {
+		list[i] = nested(t, shape[1:], from+i*width)
+	}
+	return list
+}

@@ -3,6 +3,7 @@ package tensors
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"testing"
 	"testing/synctest"
@@ -100,4 +101,20 @@ func TestAGateHoldsCallsToItsSlotsAndCloseWaits(t *testing.T) {
 			t.Errorf("after Close: %v", err)
 		}
 	})
+}
+
+func TestARowIsAValueOrAList(t *testing.T) {
+	x := &inference.Tensor{Type: inference.Int64, Shape: []int{2, 2, 2}, I64: []int64{1, 2, 3, 4, 5, 6, 7, 8}}
+	if got := fmt.Sprint(Row(x, 1)); got != "[[5 6] [7 8]]" {
+		t.Error(got)
+	}
+	for _, x := range []*inference.Tensor{
+		{Type: inference.Float32, F32: []float32{0, 1}}, {Type: inference.Float64, F64: []float64{0, 1}},
+		{Type: inference.Int32, I32: []int32{0, 1}}, {Type: inference.Bool, Bool: []bool{false, true}}, {Type: inference.String, Str: []string{"", "1"}},
+	} {
+		x.Shape = []int{2}
+		if got := fmt.Sprint(Row(x, 1)); got != "1" && got != "true" {
+			t.Errorf("%v: %v", x.Type, got)
+		}
+	}
 }
