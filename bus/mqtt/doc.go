@@ -17,10 +17,16 @@
 // After a lost connection it sends again all whose PUBACK it has not seen.
 // Nack puts messages in front of those that wait here.
 //
-// What MQTT does not say is how safe a broker keeps its sessions. Mosquitto
-// writes them to disk when it ends, and every 30 minutes: a broker that is
-// killed loses what came since, and forgets acknowledgements. "persistence true" and
-// "autosave_on_changes true" with "autosave_interval 1" make that some milliseconds.
+// What MQTT does not say is how safe a broker keeps its sessions: its acknowledgement to a
+// publisher is no promise of a disk. Mosquitto writes them when it ends in an orderly way, and every
+// 30 minutes: a broker that is killed loses what came since, and forgets acknowledgements.
+// "persistence true" and "autosave_on_changes true" with "autosave_interval 1" make it write at each
+// change: a subscription, a message that has to wait, an acknowledgement by a receiver. A
+// message that it sends to a connected receiver at once is none, and it answers a publisher
+// before it writes. So Mosquitto 2.0.11, killed, loses messages that it had accepted since the last change:
+// for each receiver at most those under way to it (bus.Limits.Unacknowledged, or max_inflight_messages
+// where that is less), and one of each publisher's connections. Nothing that a client can do mends that;
+// where it matters, publish to a broker that replicates or logs its sessions.
 // It also drops messages beyond max_queued_messages (1000) of a session
 // without a word: set that to 0 or to what memory allows. Its max_inflight_messages (20)
 // bounds the messages under way, and with them the speed.

@@ -68,6 +68,13 @@ func (s *server) receivers(share string) bustest.ReceiverHarness {
 			if share == "" { // Mosquitto does not keep shared subscriptions across a restart
 				q.Restart = func(t testing.TB) { s.again(t, s.Stop) }
 				q.Kill = func(t testing.TB) { s.again(t, s.Kill) }
+				v := newSaver(t, s)
+				q.Publish = func(ctx context.Context, recs []event.Record) error { // durably, which a PUBACK does not say
+					if err := to.Send(ctx, bus.Batch{Records: recs}); err != nil {
+						return err
+					}
+					return v.save(ctx)
+				}
 			}
 			return q
 		},
