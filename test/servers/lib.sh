@@ -29,19 +29,26 @@ for word; do
 	case $word in advertise=*) advertise=${word#*=} ;; esac
 done
 
-# free_port finds a port that nobody listens on.
-free_port() {
-	local p
-	for _ in $(seq 50); do
+# free_port prints a port that nobody listens on, and that no other script which
+# still runs was given: its server may not listen yet, or be about to start again.
+free_port() (
+	ports="${TMPDIR:-/tmp}/freshet-ports.$(id -u)"
+	exec 9>>"$ports" || exit 1
+	# Without flock two scripts that start at the same instant may still draw the same port.
+	! command -v flock >/dev/null || flock -w 60 9 || { echo "no lock on $ports" >&2; exit 1; }
+	held=$(while read -r p owner; do kill -0 "$owner" 2>/dev/null && echo "$p $owner"; done <"$ports")
+	for _ in $(seq 200); do
 		p=$((20000 + RANDOM % 12000))
+		case $'\n'$held in *$'\n'"$p "*) continue ;; esac
 		if ! (exec 3<>"/dev/tcp/127.0.0.1/$p") 2>/dev/null; then
+			printf '%s\n' "$held" "$p $$" >"$ports"
 			echo "$p"
-			return
+			exit
 		fi
 	done
 	echo "no free port found" >&2
 	exit 1
-}
+)
 
 dir=$(mktemp -d "${TMPDIR:-/tmp}/freshet-server.XXXXXX")
 server=
