@@ -3,6 +3,7 @@ package lineage
 import (
 	"encoding/binary"
 	"hash/crc32"
+	"math"
 	"unsafe"
 
 	"github.com/freshet-io/freshet/errkind"
@@ -98,11 +99,11 @@ func Decode(message []byte) (*Message, error) {
 		b.Results[i] = unsafe.Slice(unsafe.StringData(r), len(r))
 	}
 	b.Keys = c.strings(n)
-	b.Partition = narrow[int32](&c, n, 1<<31-1)
+	b.Partition = narrow[int32](&c, n, -1, math.MaxInt32)
 	b.Position = c.ints(n)
 	b.Time = c.ints(n)
 	b.Arrival = c.ints(n)
-	b.Route = narrow[int](&c, n, int64(len(m.Source.Routes))-1)
+	b.Route = narrow[int](&c, n, -1, math.MaxInt32)
 	b.Trace = c.strings(n)
 	for _, f := range m.Source.Features {
 		b.Features = append(b.Features, c.column(f.Name, n))
@@ -132,12 +133,12 @@ func Decode(message []byte) (*Message, error) {
 	return m, nil
 }
 
-// narrow reads n integers from 0 to most.
-func narrow[T ~int | ~int32 | ~uint8 | ~uint16](c *cursor, n int, most int64) []T {
+// narrow reads n integers from least to most.
+func narrow[T ~int | ~int32 | ~uint8 | ~uint16](c *cursor, n int, least, most int64) []T {
 	ints := c.ints(n)
 	out := make([]T, len(ints))
 	for i, v := range ints {
-		if v < 0 || v > most {
+		if v < least || v > most {
 			c.fail()
 			return nil
 		}
@@ -176,9 +177,9 @@ func (c *cursor) answers(s *Step, n int) (a Answers) {
 			return a
 		}
 	}
-	// Rows that no version answered have the arm 0 although there is none.
-	a.Arm = narrow[uint8](c, n, int64(max(arms-1, 0)))
-	a.Path = narrow[Path](c, n, int64(len(PathNames)-1))
+	// What no version answered has an arm that is not there.
+	a.Arm = narrow[uint8](c, n, 0, math.MaxUint8)
+	a.Path = narrow[Path](c, n, 0, int64(len(PathNames)-1))
 	for _, name := range s.Outputs {
 		a.Outputs = append(a.Outputs, c.column(name, n))
 	}
@@ -191,7 +192,7 @@ func (c *cursor) answers(s *Step, n int) (a Answers) {
 				c.fail()
 			}
 		}
-		a.Called = narrow[uint16](c, n, int64(calls-1))
+		a.Called = narrow[uint16](c, n, 0, int64(min(calls, math.MaxUint16)))
 	}
 	c.shadow(&a, n)
 	c.explained(&a, n, len(s.Inputs))
@@ -208,8 +209,8 @@ func (c *cursor) shadow(a *Answers, n int) {
 		return
 	}
 	k := int(count)
-	rows, scores := narrow[int](c, k, int64(n-1)), c.floats(k)
-	arms := narrow[uint8](c, k, int64(max(len(a.Arms)-1, 0)))
+	rows, scores := narrow[int](c, k, 0, int64(n-1)), c.floats(k)
+	arms := narrow[uint8](c, k, 0, math.MaxUint8)
 	if c.bad || len(scores) != k {
 		c.fail()
 		return
@@ -230,9 +231,9 @@ func (c *cursor) explained(a *Answers, n, inputs int) {
 		return
 	}
 	k, w := int(count), int(width)
-	rows := narrow[int](c, k, int64(n-1))
-	methods := narrow[inference.Method](c, k, int64(inference.SampledShapley))
-	links := narrow[inference.Link](c, k, int64(inference.Logistic))
+	rows := narrow[int](c, k, 0, int64(n-1))
+	methods := narrow[inference.Method](c, k, 0, int64(inference.SampledShapley))
+	links := narrow[inference.Link](c, k, 0, int64(inference.Logistic))
 	bases, raws := c.floats(k), c.floats(k)
 	if c.bad || len(bases) != k || len(raws) != k {
 		c.fail()

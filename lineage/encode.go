@@ -174,17 +174,22 @@ func (e *Encoder) appendAnswers(b []byte, a *Answers, from, to int) []byte {
 	return e.appendExplained(b, a, from, to)
 }
 
-// appendCalls writes the calls that the rows name.
+// appendCalls writes the calls that the rows name. A row that names none has the
+// number behind the last.
 func (e *Encoder) appendCalls(b []byte, a *Answers, from, to int) []byte {
 	if len(a.Calls) == 0 || from == to {
 		return append(b, 0)
 	}
-	called := a.Called[from:to]
-	least, most := called[0], called[0]
-	for _, c := range called {
-		least, most = min(least, c), max(most, c)
+	least, end := len(a.Calls), 0
+	for _, c := range a.Called[from:to] {
+		if at := int(c); at < len(a.Calls) {
+			least, end = min(least, at), max(end, at+1)
+		}
 	}
-	calls := a.Calls[least : int(most)+1]
+	if end == 0 {
+		return append(b, 0)
+	}
+	calls := a.Calls[least:end]
 	b = binary.AppendUvarint(b, uint64(len(calls)))
 	e.ints = sized(e.ints, len(calls))
 	for i := range calls {
@@ -197,9 +202,13 @@ func (e *Encoder) appendCalls(b []byte, a *Answers, from, to int) []byte {
 		b = append(b, byte(c.Reason))
 		b = binary.AppendUvarint(b, uint64(max(c.Attempts, 0)))
 	}
-	ints := widen(&e.ints, called)
-	for i := range ints {
-		ints[i] -= int64(least)
+	ints := widen(&e.ints, a.Called[from:to])
+	for i, c := range ints {
+		if int(c) < len(a.Calls) {
+			ints[i] = c - int64(least)
+		} else {
+			ints[i] = int64(len(calls))
+		}
 	}
 	return appendInts(b, ints)
 }

@@ -70,7 +70,7 @@ func (m *Message) At(i int) Prediction {
 		Partition: b.Partition[i], Position: b.Position[i], Time: b.Time[i], Arrival: b.Arrival[i],
 		Published: m.Published, Trace: b.Trace[i],
 	}
-	if r := b.Route[i]; r < len(m.Source.Routes) {
+	if r := b.Route[i]; r >= 0 && r < len(m.Source.Routes) {
 		p.Route = m.Source.Routes[r]
 	}
 	for j := range m.Source.Features {
@@ -123,7 +123,7 @@ func (a *Answers) at(s *Step, i int) Answer {
 	for _, c := range a.Outputs {
 		out.Outputs = append(out.Outputs, valueOf(c, i))
 	}
-	if len(a.Calls) > 0 {
+	if len(a.Calls) > 0 && int(a.Called[i]) < len(a.Calls) {
 		out.Call, out.Called = a.Calls[a.Called[i]], true
 	}
 	for at := sort.Search(len(a.Shadow), func(j int) bool { return a.Shadow[j].Row >= i }); at < len(a.Shadow) && a.Shadow[at].Row == i; at++ {
