@@ -82,6 +82,9 @@ func (s *Settings) Has(key string) bool { return s.values[key] != nil }
 // Keys are the keys of the mapping, sorted.
 func (s *Settings) Keys() []string { return slices.Sorted(maps.Keys(s.values)) }
 
+// Peek is a value as it is, for what may be of several kinds; it does not count as asked for.
+func (s *Settings) Peek(key string) any { return s.values[key] }
+
 // Any takes a value as it is; nil where there is none.
 func (s *Settings) Any(key string) any {
 	v, _ := s.take(key)

@@ -155,14 +155,32 @@ func (c *Client) Status(resp *http.Response, reason []byte) error {
 	}
 	text := Shown(reason)
 	if code := resp.StatusCode; code >= 300 && code < 400 {
-		text = "it sends elsewhere, to " + endpoint.Redact(resp.Header.Get("Location")) + ": use the final URL"
+		text = "it sends elsewhere" + elsewhere(resp.Header.Get("Location")) + ": use the final URL"
 	}
-	err := c.Errorf(kind, "HTTP status %d: %s", resp.StatusCode, text)
+	err := c.Errorf(kind, "%w", &StatusError{resp.StatusCode, text})
 	if kind.Retryable() {
 		return inference.RetryAfterError(err, RetryAfter(resp.Header, time.Now()))
 	}
 	return err
 }
+
+// elsewhere shows where a redirect leads, without what may be secret.
+func elsewhere(location string) string {
+	u, err := url.Parse(location)
+	if err != nil || location == "" {
+		return ""
+	}
+	u.User, u.RawQuery, u.Fragment = nil, "", ""
+	return ", to " + Shown([]byte(u.String()))
+}
+
+// StatusError is an answer that is none, with the beginning of what it says.
+type StatusError struct {
+	Code   int
+	Reason string
+}
+
+func (e *StatusError) Error() string { return fmt.Sprintf("HTTP status %d: %s", e.Code, e.Reason) }
 
 // RetryAfter is the pause that a server asks for, by Retry-After (seconds or a
 // date) or retry-after-ms; 0 for none, an hour at most.
