@@ -79,7 +79,8 @@ type Forest[T Float] struct {
 	// otherwise the weights of leaf i are weights[first[i]:first[i+1]].
 	first   []uint32
 	weights []Weight[T]
-	hasLeaf []bool // by target: some leaf has a weight for it
+	hasLeaf []bool  // by target: some leaf has a weight for it
+	leaf    []int32 // by leaf: its node in the Spec
 }
 
 // nanPolicy says what rows with NaN need.
@@ -99,6 +100,9 @@ func (f *Forest[T]) Targets() int { return f.targets }
 
 // Trees is the number of trees.
 func (f *Forest[T]) Trees() int { return len(f.trees) }
+
+// LeafNodes are the nodes of the Spec that the leaves' numbers stand for; a node may have several numbers.
+func (f *Forest[T]) LeafNodes() []int32 { return f.leaf }
 
 // Build checks s and lays it out.
 func Build[T Float](s *Spec[T]) (*Forest[T], error) {
@@ -326,10 +330,11 @@ func (b *builder[T]) leafCount() uint32 {
 	return uint32(len(b.f.first))
 }
 
-// addLeaf stores a leaf and returns its number.
-func (b *builder[T]) addLeaf(n *Node[T]) uint32 {
-	f := b.f
+// addLeaf stores the leaf that is node i and returns its number.
+func (b *builder[T]) addLeaf(i int) uint32 {
+	f, n := b.f, &b.s.Nodes[i]
 	id := b.leafCount()
+	f.leaf = append(f.leaf, int32(i))
 	w := b.s.Weights[n.First : n.First+n.Count]
 	if f.single {
 		f.value = append(f.value, w[0].Value)
@@ -376,7 +381,7 @@ func (b *builder[T]) addPerfect() {
 		}
 	}
 	for _, i := range heap[inner:] {
-		b.addLeaf(&s.Nodes[i])
+		b.addLeaf(i)
 	}
 }
 
@@ -402,7 +407,7 @@ func (b *builder[T]) addLinked() {
 		thr, off, both := uint64(never), uint64(0), uint64(0)
 		left, leaf := base+at, uint32(0)
 		if n.Mode == Leaf {
-			leaf = b.addLeaf(n)
+			leaf = b.addLeaf(i)
 		} else {
 			thr, off, both = b.compare(n)
 			left = base + children
@@ -427,7 +432,7 @@ func (b *builder[T]) addPlain(base uint32) {
 		n := &b.s.Nodes[i]
 		x := xnode[T]{mode: n.Mode, missingTrue: n.MissingTrue, value: n.Value, feat: uint32(n.Feature), members: n.Members}
 		if n.Mode == Leaf {
-			x.yes = b.addLeaf(n)
+			x.yes = b.addLeaf(i)
 		} else {
 			x.yes, x.no = next, next+1
 			if l, _ := n.children(); l == n.False {

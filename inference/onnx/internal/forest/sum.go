@@ -50,9 +50,43 @@ func (f *Forest[T]) Sum(x []T, rows, width int, sums []T, seen []bool, s *Scratc
 	}
 }
 
+// Visitor receives leaves.
+type Visitor interface {
+	// Visit is told the leaf in which row first+i ends in the tree at hand: leaves[i/8][i%8], for n rows.
+	Visit(first, n int, leaves [][lanes]uint32)
+}
+
+// Leaves walks rows rows of width features each down every tree and tells v the numbers of the leaves
+// where they end, for a block of rows tree by tree, then for the next block. It allocates only while s grows.
+func (f *Forest[T]) Leaves(x []T, rows, width int, s *Scratch[T], v Visitor) {
+	if rows == 0 || width < f.features {
+		return
+	}
+	_ = x[:rows*width]
+	for r := 0; r < rows; r += block {
+		n := min(block, rows-r)
+		p := pass[T]{f: f, scratch: s, raw: x[r*width : (r+n)*width], rows: n, width: width, visitor: v, first: r}
+		if keySize[T]() == 4 {
+			visit[T, uint32](&p)
+		} else {
+			visit[T, uint64](&p)
+		}
+	}
+}
+
+// visit walks the block's rows, the last group too.
+func visit[T Float, K key](p *pass[T]) {
+	prepare[T, K](p)
+	for i := range p.f.trees {
+		rows[T, K](p, &p.f.trees[i], p.rows)
+	}
+}
+
 // pass evaluates one block.
 type pass[T Float] struct {
 	f           *Forest[T]
+	visitor     Visitor // of leaves, in place of sums
+	first       int     // row of the block
 	scratch     *Scratch[T]
 	raw         []T // rows as given
 	rows, width int
@@ -120,19 +154,35 @@ func (p *pass[T]) root(t *tree) unsafe.Pointer {
 // rows walks the first n rows of the block through t.
 func rows[T Float, K key](p *pass[T], t *tree, n int) {
 	f := p.f
+	out := p.scratch.leaves[:(n+lanes-1)/lanes]
 	if t.layout == plain {
 		for r := range n {
-			p.add(t, r, f.walk(t.node, p.raw[r*p.width:]))
+			leaf := f.walk(t.node, p.raw[r*p.width:])
+			if p.visitor == nil {
+				p.add(t, r, leaf)
+			}
+			out[r/lanes][r%lanes] = leaf
+		}
+		if p.visitor != nil {
+			p.visitor.Visit(p.first, n, out)
 		}
 		return
 	}
-	out := p.scratch.leaves[:(n+lanes-1)/lanes]
 	first := uint32(0)
 	if t.layout == perfect {
 		perfectRows[K](p.root(t), f.depth, p.x, p.stride, out)
 		first = t.leaf
 	} else {
 		linkedRows[K](p.linked, t.node, p.x, p.stride, out)
+	}
+	if p.visitor != nil {
+		for g := range out {
+			for l := range out[g] {
+				out[g][l] += first
+			}
+		}
+		p.visitor.Visit(p.first, n, out)
+		return
 	}
 	if !f.single {
 		for r := range n {
