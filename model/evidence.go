@@ -130,11 +130,11 @@ type Quality struct {
 const leastProbability = 1e-6
 
 func (q *Quality) add(score, label float64) {
-	if math.IsNaN(score) || math.IsInf(score, 0) || math.IsNaN(label) || math.IsInf(label, 0) {
+	d := (score - label) * (score - label)
+	if !(d*d < math.Inf(1)) { // NaN, or too far apart to be added up
 		return
 	}
 	q.N++
-	d := (score - label) * (score - label)
 	q.Squared += d
 	q.Squared2 += d * d
 	if score < 0 || score > 1 || label != 0 && label != 1 {

@@ -93,8 +93,8 @@ func (p Policy) Validate() error {
 	}
 	last := 0.0
 	for _, s := range p.Steps {
-		if !(s > last && s <= 1) {
-			return bad("steps", p.Steps, "rising shares between 0 and 1")
+		if !(s > last && s < 1) {
+			return bad("steps", p.Steps, "rising shares between 0 and 1; promotion follows the last one")
 		}
 		last = s
 	}

@@ -3,7 +3,6 @@ package model
 import (
 	"context"
 	"fmt"
-	"math"
 	"slices"
 	"strconv"
 	"time"
@@ -80,7 +79,7 @@ func Begin(s *State, st Start) error {
 		return errkind.Errorf(errkind.Invalid, "begin rollout of %s: it is archived", st.Version)
 	case st.Role == Champion || int(st.Role) >= len(roleNames):
 		return errkind.Errorf(errkind.Invalid, "begin rollout of %s: the role is canary, variant or shadow, not %s", st.Version, st.Role)
-	case math.IsNaN(st.Share) || st.Share < 0 || st.Share > 1:
+	case !(st.Share >= 0 && st.Share < 1) && (st.Role != Shadow || st.Share != 1):
 		return errkind.Errorf(errkind.Invalid, "begin rollout of %s: the share is %v, not between 0 and 1", st.Version, st.Share)
 	}
 	share := st.Share
@@ -120,8 +119,8 @@ func Grow(s *State, share float64, now time.Time) error {
 	if !r.Running() {
 		return errkind.New(errkind.NotFound, "grow rollout: none is running")
 	}
-	if !(share > r.Share && share <= 1) {
-		return errkind.Errorf(errkind.Invalid, "grow rollout of %s: the share goes from %v up to 1, not to %v: it never falls while a rollout runs, so that no key changes back",
+	if !(share > r.Share && share < 1) && (r.Role != Shadow || share != 1) {
+		return errkind.Errorf(errkind.Invalid, "grow rollout of %s: the share goes from %v up to below 1, not to %v: it never falls while a rollout runs, so that no key changes back",
 			r.Version, r.Share, share)
 	}
 	r.Share, r.Step, r.Stepped = share, r.Step+1, now

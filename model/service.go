@@ -59,25 +59,27 @@ type ServiceConfig struct {
 type Service struct {
 	cfg     ServiceConfig
 	current atomic.Pointer[Serving]
-	started time.Time
 
 	change sync.Mutex // held while a state is read and taken in
 	state  *State     // what is served; under change
-	opens  map[string]*opened
 
-	mu      sync.Mutex // guards the rest
-	step    *stepEvidence
-	status  Status
-	failing failure
-	closed  bool
+	mu       sync.Mutex // guards the rest
+	opens    map[string]*opened
+	step     *stepEvidence
+	decision *Decision
+	merged   *Evidence // of decision
+	failing  failure
+	problems [numActivities]problem
+	closed   bool
 
-	background sync.WaitGroup // closes versions
-	draining   atomic.Int64
-	swaps      atomic.Uint64
+	work     sync.WaitGroup // a version from being opened to being closed
+	draining atomic.Int64
+	swaps    atomic.Uint64
 }
 
 // NewService opens the champion, and the challenger where a rollout runs. Without
-// a champion it is NotFound. A challenger that does not open is rolled back.
+// a champion it is NotFound; the error of one that does not open has its kind.
+// A challenger that does not open is rolled back.
 func NewService(ctx context.Context, c ServiceConfig) (*Service, error) {
 	if c.Source == nil || c.Open == nil || c.Process == "" {
 		return nil, errkind.New(errkind.Invalid, "serve a model: a source, a way to open versions, and a process name are needed")
@@ -102,11 +104,35 @@ func NewService(ctx context.Context, c ServiceConfig) (*Service, error) {
 		c.Now = time.Now
 	}
 	c.Logger = c.Logger.With("model", c.Name)
-	s := &Service{cfg: c, opens: map[string]*opened{}, started: c.Now()}
-	if err := s.Refresh(ctx); err != nil && s.current.Load() == nil {
+	s := &Service{cfg: c, opens: map[string]*opened{}}
+	if err := s.start(ctx); err != nil {
 		return nil, fmt.Errorf("serve model %s: %w", c.Name, errors.Join(err, s.Close()))
 	}
 	return s, nil
+}
+
+// start takes in the first state. A challenger that cannot be opened for now is
+// waited for: without it, its keys would go back to the champion.
+func (s *Service) start(ctx context.Context) error {
+	for {
+		err := s.Refresh(ctx)
+		if s.current.Load() != nil {
+			return nil
+		}
+		s.mu.Lock()
+		f := s.failing
+		s.mu.Unlock()
+		if f.err == nil || !f.waits {
+			return err
+		}
+		timer := time.NewTimer(f.next.Sub(s.cfg.Now()))
+		select {
+		case <-ctx.Done():
+			timer.Stop()
+			return err
+		case <-timer.C:
+		}
+	}
 }
 
 // Fixed serves one arm for ever: a model from a file or a URL, without versions.
@@ -115,6 +141,7 @@ func Fixed(a Arm) *Service {
 	s := &Service{cfg: ServiceConfig{Name: a.Name, Logger: slog.New(slog.DiscardHandler), Now: time.Now}, opens: map[string]*opened{}}
 	o := &opened{model: a.Model, refs: 1}
 	s.opens[a.Version] = o
+	s.work.Add(1)
 	v := &Serving{service: s, champion: &a, opened: []*opened{o}}
 	v.holders.Store(1)
 	s.current.Store(v)
@@ -178,9 +205,9 @@ func (s *Service) Run(ctx context.Context) error {
 			}
 			return nil
 		case <-poll.C:
-			s.note(ctx, s.Refresh(ctx))
+			s.note(ctx, following, s.Refresh(ctx))
 		case <-judge.C:
-			s.note(ctx, s.judge(ctx))
+			s.note(ctx, judging, s.judge(ctx))
 		}
 	}
 }

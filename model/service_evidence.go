@@ -3,7 +3,6 @@ package model
 import (
 	"context"
 	"fmt"
-	"time"
 
 	"github.com/freshet-io/freshet/errkind"
 )
@@ -58,12 +57,12 @@ func (s *Service) own() (*Evidence, *Rollout) {
 }
 
 func (s *Service) storeEvidence(ctx context.Context) error {
-	e, r := s.own()
+	e, _ := s.own()
 	if e == nil {
 		return nil
 	}
-	if err := s.cfg.Source.PutEvidence(ctx, s.cfg.Name, r.ID, s.cfg.Process, e); err != nil {
-		return fmt.Errorf("store evidence of rollout %s: %w", r.ID, err)
+	if err := s.cfg.Source.PutEvidence(ctx, s.cfg.Name, e.Rollout, s.cfg.Process, e); err != nil {
+		return fmt.Errorf("store evidence of rollout %s: %w", e.Rollout, err)
 	}
 	return nil
 }
@@ -77,6 +76,10 @@ func (s *Service) judge(ctx context.Context) error {
 	if r == nil {
 		return nil
 	}
+	if v := s.current.Load(); v.champion.Version != r.Champion {
+		return s.settle(ctx, r, Decision{Action: RollBack, Time: s.cfg.Now(), Step: r.Step,
+			Reason: fmt.Sprintf("the champion is %s now, no more %s, with which it was compared", v.champion.Version, r.Champion)})
+	}
 	all, err := s.cfg.Source.Evidence(ctx, s.cfg.Name, r.ID)
 	if err != nil {
 		return fmt.Errorf("read evidence of rollout %s: %w", r.ID, err)
@@ -84,11 +87,16 @@ func (s *Service) judge(ctx context.Context) error {
 	merged := Merge(r.ID, r.Step, all)
 	d := Decide(r, merged, s.cfg.Policy, s.cfg.Now())
 	s.mu.Lock()
-	s.status.Decision, s.status.Evidence = &d, merged
+	s.decision, s.merged = &d, merged
 	s.mu.Unlock()
 	if d.Action == Hold {
 		return nil
 	}
+	return s.settle(ctx, r, d)
+}
+
+// settle writes a decision and takes in what comes of it.
+func (s *Service) settle(ctx context.Context, r *Rollout, d Decision) error {
 	after, err := s.decided(ctx, r, d)
 	if err != nil {
 		return err
@@ -113,83 +121,4 @@ func (s *Service) decided(ctx context.Context, r *Rollout, d Decision) (*State, 
 	}
 	s.cfg.Logger.Info("rollout decided", "rollout", r.ID, "action", d.Action, "share", d.Share, "reason", d.Reason)
 	return after, nil
-}
-
-// Status is what a service does now, for metrics and people.
-type Status struct {
-	Name       string
-	Generation uint64
-	// Champion, Challenger and Previous are the versions that are open; empty for none.
-	Champion, Challenger, Previous string
-	// Rollout is the running one; nil for none.
-	Rollout *Rollout
-	// Next is the share of the next step, 1 for promotion; 0 where none follows.
-	Next float64
-	// Own is what this process has seen of the rollout's step, Evidence what all
-	// had when the last Decision was made.
-	Own, Evidence *Evidence
-	Decision      *Decision
-	// Draining is the number of servings before the current one that are still held.
-	Draining int
-	// Swaps counts the states that were taken in.
-	Swaps uint64
-	// Problem is what fails now, Since since when: the source, or a version that does not open.
-	Problem error
-	Since   time.Time
-}
-
-// Status returns the current status.
-func (s *Service) Status() Status {
-	own, r := s.own()
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	st := s.status
-	st.Name, st.Own, st.Rollout = s.cfg.Name, own, r
-	if v := s.current.Load(); v != nil {
-		st.Generation, st.Champion = v.generation, v.champion.Version
-		if v.challenger != nil {
-			st.Challenger = v.challenger.Version
-		}
-		if p := v.previous.Load(); p != nil {
-			st.Previous = p.Version
-		}
-	}
-	if r != nil && r.Role == Canary {
-		st.Next = nextShare(s.cfg.Policy, r.Share)
-	}
-	if d := st.Decision; r == nil || d != nil && st.Evidence != nil && (st.Evidence.Rollout != r.ID || st.Evidence.Step != r.Step) {
-		st.Decision, st.Evidence = nil, nil
-	}
-	st.Draining, st.Swaps = int(max(0, s.draining.Load())), s.swaps.Load()
-	return st
-}
-
-// nextShare is the share of the step behind share; 1 for promotion.
-func nextShare(p Policy, share float64) float64 {
-	for _, next := range p.Steps {
-		if next > share {
-			return next
-		}
-	}
-	return 1
-}
-
-// note keeps what fails for Status, and logs where it begins and ends.
-func (s *Service) note(ctx context.Context, err error) {
-	if ctx.Err() != nil {
-		return
-	}
-	s.mu.Lock()
-	before := s.status.Problem
-	s.status.Problem = err
-	if before == nil && err != nil {
-		s.status.Since = s.cfg.Now()
-	}
-	s.mu.Unlock()
-	switch {
-	case before == nil && err != nil:
-		s.cfg.Logger.Warn("the model's state is not followed: what serves now goes on", "error", err)
-	case before != nil && err == nil:
-		s.cfg.Logger.Info("the model's state is followed again")
-	}
 }

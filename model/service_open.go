@@ -26,6 +26,7 @@ type failure struct {
 	since   time.Time
 	next    time.Time
 	pause   time.Duration
+	waits   bool // it is on trial, and will be opened again
 	err     error
 }
 
@@ -108,10 +109,12 @@ func (s *Service) refused(ctx context.Context, st *State, version string, err er
 	f.err = err
 	f.pause = min(2*f.pause, time.Minute)
 	f.next = now.Add(f.pause)
-	waits := errkind.Of(err).Retryable() && now.Sub(f.since) < s.cfg.Patience && s.current.Load() != nil
-	s.mu.Unlock()
 	r := st.Rollout
-	if waits || !r.Running() || r.Version != version {
+	trial := r.Running() && r.Version == version && st.Champion != version
+	f.waits = trial && errkind.Of(err).Retryable() && now.Sub(f.since) < s.cfg.Patience
+	waits := f.waits
+	s.mu.Unlock()
+	if waits || !trial {
 		return err
 	}
 	after, uerr := s.decided(ctx, r, Decision{Action: RollBack, Time: now, Step: r.Step, Reason: "it does not open: " + err.Error()})
@@ -148,6 +151,7 @@ func (s *Service) open(ctx context.Context, version string) (*opened, error) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.work.Add(1)
 	if other := s.opens[version]; other != nil { // opened meanwhile as the previous one
 		other.refs++
 		s.shut(o)
@@ -313,9 +317,8 @@ func (s *Service) release(held []*opened) {
 
 // shut closes a version in the background; waitClosed waits for it.
 func (s *Service) shut(o *opened) {
-	s.background.Add(1)
 	go func() {
-		defer s.background.Done()
+		defer s.work.Done()
 		if err := o.model.Close(); err != nil {
 			s.cfg.Logger.Warn("a version that serves no more does not close", "error", err)
 		}
@@ -324,18 +327,17 @@ func (s *Service) shut(o *opened) {
 
 // waitClosed waits until no version is open any more.
 func (s *Service) waitClosed(limit time.Duration) error {
-	end := time.Now().Add(limit)
-	for {
-		s.mu.Lock()
-		left := len(s.opens)
-		s.mu.Unlock()
-		if left == 0 {
-			s.background.Wait()
-			return nil
-		}
-		if time.Now().After(end) {
-			return errkind.Errorf(errkind.Transient, "close model %s: %d versions are still in use after %s", s.cfg.Name, left, limit)
-		}
-		time.Sleep(10 * time.Millisecond)
+	done := make(chan struct{})
+	go func() {
+		s.work.Wait()
+		close(done)
+	}()
+	timer := time.NewTimer(limit)
+	defer timer.Stop()
+	select {
+	case <-done:
+		return nil
+	case <-timer.C:
+		return errkind.Errorf(errkind.Transient, "close model %s: versions are still in use after %s", s.cfg.Name, limit)
 	}
 }
