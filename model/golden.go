@@ -142,7 +142,8 @@ func (p *prober) golden(ctx context.Context, g *golden) (worst float64, err erro
 				return
 			}
 			if wrong[row] = true; first == "" {
-				first = fmt.Sprintf("row %d: output %s is %v, expected %v", row+1, p.meta.Outputs[k].Name, have, want)
+				t := p.meta.Outputs[k]
+				first = fmt.Sprintf("row %d: output %s is %s, expected %s", row+1, t.Name, elementText(have, t.Type), elementText(want, t.Type))
 			}
 		})
 		if err != nil {
@@ -204,6 +205,14 @@ func (p *prober) special(ctx context.Context, g *golden, background []inference.
 		}
 	}
 	return rows, nil
+}
+
+// elementText writes a float32 that went by way of a float64 as it was.
+func elementText(v any, t inference.DataType) string {
+	if x, ok := v.(float64); ok && t == inference.Float32 {
+		v = float32(x)
+	}
+	return fmt.Sprint(v)
 }
 
 func describeRow(in []inference.Tensor, row int) string {
