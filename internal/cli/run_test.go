@@ -352,8 +352,17 @@ func TestJournalIsCheckedAndDamageHasItsPlace(t *testing.T) {
 
 func TestInterruptedProduceKeepsWhatItSent(t *testing.T) {
 	data := filepath.Join(t.TempDir(), "data")
-	r := begin(t, "", nil, "produce", "t", "--generate", "card-fraud", "--rate", "1000", "--data", data, "-o", "json")
-	time.Sleep(300 * time.Millisecond) // some events at their rate
+	r := beginAs(t, "", nil, 80, "produce", "t", "--generate", "card-fraud", "--rate", "1000", "--data", data, "-o", "json")
+	some := regexp.MustCompile(`[\r ][1-9][0-9,]* events `) // as the progress tells
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for deadline := time.After(time.Minute); !some.MatchString(r.err.String()); {
+		select {
+		case <-tick.C:
+		case <-deadline:
+			t.Fatalf("nothing is sent; standard error:\n%s", r.err.String())
+		}
+	}
 	r.interrupt()
 	o := r.wait(t)
 	var p produced
