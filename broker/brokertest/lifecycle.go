@@ -100,6 +100,7 @@ func lifecycleCases() []suiteCase {
 		{name: "topics are listed sorted", needs: admin, run: listTopics},
 		{name: "calls with an ended context do nothing", run: endedContext},
 		{name: "Fetch ends with its context", run: cancelFetch},
+		{name: "fetches that are given up lose nothing", run: giveUpFetches},
 		{name: "Claim ends with its context", run: cancelClaim},
 		{name: "publishing under cancellation stays consistent", run: cancelPublish},
 		{name: "Fetch waits for the next record", run: fetchWaits},

@@ -3,6 +3,7 @@ package brokertest
 import (
 	"context"
 	"slices"
+	"time"
 
 	"github.com/freshet-io/freshet/broker"
 	"github.com/freshet-io/freshet/errkind"
@@ -25,6 +26,9 @@ type memReader struct {
 func (r *memReader) Close() error { return nil }
 
 func (r *memReader) Fetch(ctx context.Context, n int) (*broker.Batch, error) {
+	if r.d.s.faults.slowStart && !passes(ctx, 2*mostPatience) {
+		return nil, ctx.Err()
+	}
 	for {
 		if err := r.d.enter(ctx); err != nil {
 			return nil, err
@@ -32,6 +36,9 @@ func (r *memReader) Fetch(ctx context.Context, n int) (*broker.Batch, error) {
 		b, err := r.poll(n)
 		changed := r.d.s.changed
 		r.d.s.mu.Unlock()
+		if b != nil && r.d.s.faults.dropGivenUp && !passes(ctx, leastPatience) {
+			return nil, ctx.Err()
+		}
 		if b != nil || err != nil {
 			return b, err
 		}
@@ -44,6 +51,18 @@ func (r *memReader) Fetch(ctx context.Context, n int) (*broker.Batch, error) {
 		case <-ctx.Done():
 			return nil, ctx.Err()
 		}
+	}
+}
+
+// passes says whether d passes before ctx ends.
+func passes(ctx context.Context, d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return true
+	case <-ctx.Done():
+		return false
 	}
 }
 

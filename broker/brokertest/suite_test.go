@@ -37,6 +37,8 @@ type faults struct {
 	lostRedelivery   bool // what a member fetched is not given to the next one
 	appendAnywhere   bool // Append does not look at the end
 	tornAppend       bool // an append that fails leaves its first record
+	dropGivenUp      bool // what was fetched when the context ended is dropped
+	slowStart        bool // each Fetch begins anew with something that takes a while
 	looks            chan struct{}
 }
 
@@ -202,6 +204,8 @@ func TestSuiteFindsPlantedFaults(t *testing.T) {
 		{"repeated ids stored", faults{noDedup: true}, []string{"repeated ids are dropped and counted", "ids are remembered across a restart"}},
 		{"caller's bytes kept", faults{keepCallersBytes: true}, []string{"published bytes may be overwritten after the call"}},
 		{"uncancellable fetch", faults{uncancellable: true}, []string{"Fetch ends with its context"}},
+		{"what was fetched dropped with its context", faults{dropGivenUp: true}, []string{"fetches that are given up lose nothing", "markers: fetches that are given up lose nothing"}},
+		{"fetches that begin anew", faults{slowStart: true}, []string{"fetches that are given up lose nothing"}},
 		{"no fence", faults{noFence: true}, []string{"a revoked claim is a Conflict", "a transaction under a revoked claim is a Conflict and leaves nothing"}},
 		{"positions before records", faults{tornCommit: true}, []string{"a failed transaction leaves nothing"}},
 		{"half a transaction visible", faults{tornVisibility: true, looks: make(chan struct{})}, []string{"a transaction becomes visible at once in all topics"}},

@@ -27,8 +27,9 @@ type cursor struct {
 	next    atomic.Int64
 	end     int64 // of the partition, as far as is known
 	src     *source
-	checked bool // the first message of src is believed
-	last    id   // fetched last, in an entry of size messages; size 0: none
+	opening *opening // what will be src
+	checked bool     // the first message of src is believed
+	last    id       // fetched last, in an entry of size messages; size 0: none
 	size    int64
 	time    int64 // of the record fetched last
 	ahead   pulsar.Message
@@ -57,6 +58,7 @@ func (d *Driver) Read(ctx context.Context, name string, partition int, from int6
 	}
 	c := newCursor(d, p, max(from, 0), nil)
 	if err := c.open(ctx); err != nil {
+		c.drop()
 		return nil, d.fail(ctx, "open reader", err)
 	}
 	return c, nil
@@ -82,8 +84,45 @@ type source struct {
 	cancel   context.CancelFunc
 }
 
+// opening is a source in the making. It goes on when a Fetch that waits for it is
+// given up: the next one waits for the same.
+type opening struct {
+	done chan struct{} // closed when src or err is set
+	src  *source
+	err  error
+}
+
 // open begins a source at the cursor's position.
 func (c *cursor) open(ctx context.Context) error {
+	if c.opening == nil {
+		o := &opening{done: make(chan struct{})}
+		options := c.options()
+		if !c.d.spawn(func() {
+			defer close(o.done)
+			o.src, o.err = c.d.openSource(options)
+		}) {
+			return errClosed
+		}
+		c.opening = o
+	}
+	select {
+	case <-c.opening.done:
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-c.d.ctx.Done():
+		return errClosed
+	}
+	o := c.opening
+	c.opening = nil
+	if o.err != nil {
+		return o.err
+	}
+	c.src, c.checked = o.src, false
+	return nil
+}
+
+// options are those of a reader at the cursor's position.
+func (c *cursor) options() pulsar.ReaderOptions {
 	at := idAt(max(c.next.Load(), c.p.start.Load()))
 	start := pulsar.EarliestMessageID()
 	if at != (id{}) {
@@ -93,25 +132,28 @@ func (c *cursor) open(ctx context.Context) error {
 		}
 		start = pulsar.NewMessageID(at.ledger, at.entry, batch, int32(c.p.index))
 	}
-	o := pulsar.ReaderOptions{
+	return pulsar.ReaderOptions{
 		Topic:                   c.p.url(),
 		StartMessageID:          start,
 		StartMessageIDInclusive: true,
 		ReceiverQueueSize:       c.d.set.queue,
 		BackoffPolicyFunc:       func() backoff.Policy { return &reconnect{} },
 	}
-	reader, err := await(ctx, c.d, func() (pulsar.Reader, error) { return c.d.client.CreateReader(o) }, func(r pulsar.Reader) { release(r.Close) })
+}
+
+func (d *Driver) openSource(o pulsar.ReaderOptions) (*source, error) {
+	reader, err := d.client.CreateReader(o)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	pump, cancel := context.WithCancel(c.d.ctx)
-	src := &source{reader: reader, messages: make(chan pulsar.Message, c.d.set.queue), cancel: cancel}
-	if !c.d.spawn(func() { src.run(pump) }) {
+	pump, cancel := context.WithCancel(d.ctx)
+	src := &source{reader: reader, messages: make(chan pulsar.Message, d.set.queue), cancel: cancel}
+	if !d.spawn(func() { src.run(pump) }) {
 		cancel()
-		return errClosed
+		release(reader.Close)
+		return nil, errClosed
 	}
-	c.src, c.checked = src, false
-	return nil
+	return src, nil
 }
 
 // run moves messages on until the source is closed or the reader ends.
@@ -135,6 +177,14 @@ func (c *cursor) drop() {
 	if c.src != nil {
 		c.src.cancel()
 		c.src = nil
+	}
+	if o := c.opening; o != nil {
+		c.opening = nil
+		c.d.spawn(func() { // where the driver is closed its sources end by themselves
+			if <-o.done; o.src != nil {
+				o.src.cancel()
+			}
+		})
 	}
 	c.ahead = nil
 }
