@@ -105,3 +105,9 @@ type Driver interface {
 	// Close waits for calls in progress and releases the model; a second Close returns nil.
 	Close() error
 }
+
+// Local is a Driver that computes in this process and soon returns when its
+// context is done, so that nothing has to watch its calls: they run on the
+// model's own goroutine and read the callers' tensors in place. A driver that
+// waits for anything else (a server, another process) must not be one.
+type Local interface{ Local() }

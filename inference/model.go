@@ -4,150 +4,87 @@ import (
 	"context"
 	"fmt"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/freshet-io/freshet/errkind"
-	"github.com/freshet-io/freshet/internal/histogram"
 )
-
-// Preference is what a batch is closed for.
-type Preference uint8
-
-const (
-	// Latency: no row waits while an instance is idle, so that batches grow
-	// with load by themselves.
-	Latency Preference = iota
-	// Throughput: a batch closes when it is full, or when waiting longer would
-	// make its oldest row late by the service time measured so far.
-	Throughput
-)
-
-// Config is how a model is batched.
-type Config struct {
-	// MaxBatch is the greatest number of rows of one call; 0 means 256. A
-	// driver's own MaxBatch lowers it.
-	MaxBatch int
-	// Prefer chooses between latency and throughput.
-	Prefer Preference
-	// Queue bounds the rows that wait; 0 means 16 batches. Submit blocks beyond it.
-	Queue int
-	// Attempts is how often a call is tried whose error may pass; 0 means 3.
-	Attempts int
-	// RetryBudget bounds repeats to this share of first attempts (and a few at the
-	// start), so that retries never multiply the load of a server in trouble; 0 means 0.2.
-	RetryBudget float64
-	// Timeout bounds one call; 0 means 10 s. Where all rows of a batch expire
-	// sooner, the call ends with the last of them.
-	Timeout time.Duration
-	// Breaker opens after failures, so that rows fail at once with ErrOpen.
-	Breaker Breaker
-	// Concurrency bounds the calls at a time; 0 means the driver's own number.
-	Concurrency int
-	// Adaptive lets the number of calls at a time follow the server between 1 and
-	// Concurrency: up while calls are as quick as they were, down when they queue there.
-	Adaptive bool
-	// Hedge sends a second call when the first has taken longer than this quantile
-	// of calls, and takes the first answer; 0 never does. Bounded by RetryBudget.
-	Hedge float64
-	// Buckets are batch sizes, rising: a batch is padded to the next of them, for
-	// runtimes that compile a shape each. Empty pads nothing.
-	Buckets []int
-	// Cache keeps answers by the hash of their inputs.
-	Cache Cache
-	// Warmup is the number of calls that are made before the first rows are taken.
-	Warmup int
-}
-
-// Breaker is when a model is given up for a while.
-type Breaker struct {
-	// Failures is the share of failed calls among the last Calls that opens it; 0
-	// means 0.5, 1 or more never opens.
-	Failures float64
-	// Calls is the number of calls that are looked at; 0 means 20.
-	Calls int
-	// Pause is how long it stays open until one call tries again; 0 means 5 s. It
-	// doubles while that call fails, up to 1 minute.
-	Pause time.Duration
-}
-
-// Cache bounds the answers that are kept; the zero value keeps none.
-type Cache struct {
-	// Rows is the greatest number of rows kept.
-	Rows int
-	// TTL is how long an answer serves in place of a call.
-	TTL time.Duration
-	// Stale is how long an answer serves where the model fails (see Model.Stale).
-	Stale time.Duration
-}
-
-var (
-	// ErrOpen is the failure of rows while the breaker is open; kind Transient.
-	ErrOpen = errkind.New(errkind.Transient, "the circuit breaker is open: the model failed too often of late")
-	// ErrExpired is the failure of rows whose answer would have come too late; kind Transient.
-	ErrExpired = errkind.New(errkind.Transient, "the answer would come too late to be of use")
-)
-
-// retryPause is the pause before a second attempt; it doubles each time.
-const retryPause = 10 * time.Millisecond
 
 // Model is one version of a model, shared by all tasks of the process: their
 // rows travel together, and each request is answered on its own. It is the face
 // that callers hold; see Driver for the adapters' side.
+//
+// A row's way, in this order: an answer kept by the cache; the queue, where it
+// may expire; a batch; the breaker, which may refuse it; calls of the driver,
+// each with a deadline, repeated within the budget. A call that overruns its
+// deadline is left behind: its rows are answered, and until it returns it holds
+// one of the places for calls.
 type Model struct {
 	driver Driver
 	meta   Metadata
 	cfg    Config
+	local  bool // the driver is Local
+	open   bool // an input leaves a size open: not all rows go side by side
+	cache  *cache
 
 	mu      sync.Mutex
-	work    sync.Cond // a request came, the leader went, or the model closes
+	work    sync.Cond // a request came, the leader went, a call may start, or the model closes
 	space   sync.Cond // rows left the queue
 	queue   []*Request
 	head    int
 	waiting int // rows in queue
 	leader  bool
+	warming bool
 	closed  bool
 	arrived chan struct{} // wakes a leader that waits for a batch to fill
+	sweep   *time.Timer   // fires when the first request of the queue expires
+	sweepAt time.Time     // zero: not set
 	service serviceTime
+	breaker breaker
+	limit   limit
+	budget  budget
+	recent  recentCalls
+	live    int       // workers with a batch in hand
+	calls   int       // calls under way, those left behind included
+	behind  int       // calls left behind
+	pause   time.Time // no call before: the server asked for it
+	last    outcome
 
+	freed   chan struct{} // a call left behind has returned
 	closing chan struct{} // closed by the first Close: no pause before a retry any more
+	ctx     context.Context
+	stop    context.CancelFunc // ends the calls when Close has waited long enough
 	workers sync.WaitGroup
+	flights sync.WaitGroup
 
 	stats Stats
 }
 
-// Stats counts what a model did; its fields may be read at any time.
-type Stats struct {
-	Batches histogram.Histogram // rows of each call
-	Seconds histogram.Histogram // nanoseconds of each call
-	Flushes [numFlushReasons]atomic.Uint64
-	Rows    atomic.Uint64
-	Failed  atomic.Uint64
-	Busy    atomic.Int64 // nanoseconds spent in calls, over all instances
-}
-
-// New starts a model's workers, one per instance of the driver. Close stops
-// them and closes the driver.
+// New starts a model's workers, as many as calls may be made at once. Close
+// stops them and closes the driver.
 func New(d Driver, c Config) *Model {
-	m := &Model{driver: d, meta: d.Metadata(), cfg: c, arrived: make(chan struct{}, 1)}
-	if m.cfg.MaxBatch <= 0 {
-		m.cfg.MaxBatch = 256
+	m := &Model{driver: d, meta: d.Metadata(), arrived: make(chan struct{}, 1), freed: make(chan struct{}, 1)}
+	m.cfg = c.withDefaults(&m.meta, d.Concurrency())
+	_, m.local = d.(Local)
+	for _, sig := range m.meta.Inputs {
+		for _, n := range sig.Shape {
+			m.open = m.open || n < 0
+		}
 	}
-	if mb := m.meta.MaxBatch; mb > 0 {
-		m.cfg.MaxBatch = min(m.cfg.MaxBatch, mb)
+	if c.Cache.Rows > 0 {
+		m.cache = newCache(c.Cache)
 	}
-	if m.cfg.Queue <= 0 {
-		m.cfg.Queue = 16 * m.cfg.MaxBatch
-	}
-	if m.cfg.Attempts <= 0 {
-		m.cfg.Attempts = 3
-	}
+	m.breaker.cfg = m.cfg.Breaker
+	m.limit = newLimit(m.cfg.Concurrency, m.cfg.Adaptive)
+	m.budget = newBudget(m.cfg.RetryBudget, m.cfg.Concurrency)
 	m.work.L, m.space.L = &m.mu, &m.mu
 	m.closing = make(chan struct{})
-	n := max(1, d.Concurrency())
-	m.workers.Add(n)
-	for range n {
-		go m.run()
+	m.ctx, m.stop = context.WithCancel(context.Background())
+	if m.cfg.Warmup > 0 {
+		m.warming = true
+		m.workers.Go(m.warmUp)
+	}
+	for range m.cfg.Concurrency {
+		m.workers.Go(m.run)
 	}
 	return m
 }
@@ -159,51 +96,56 @@ func (m *Model) Metadata() Metadata { return m.meta }
 func (m *Model) MaxBatch() int { return m.cfg.MaxBatch }
 
 // Instances is the number of calls that may run at once.
-func (m *Model) Instances() int { return max(1, m.driver.Concurrency()) }
+func (m *Model) Instances() int { return m.cfg.Concurrency }
 
 // Stats returns the model's counters.
 func (m *Model) Stats() *Stats { return &m.stats }
 
 // Submit hands r's rows to the model. It blocks while the queue is full, until
 // ctx is done. After nil, Wait tells when the answer is there. A request with
-// no rows or more than MaxBatch is Invalid; after Close the error is Closed.
+// no rows, more than MaxBatch, or tensors that are not what the metadata and
+// their own shapes say is Invalid; after Close the error is Closed.
 func (m *Model) Submit(ctx context.Context, r *Request) error {
 	if err := m.check(r); err != nil {
 		return err
 	}
 	r.Err, r.Failed, r.Attempts = nil, r.Failed[:0], 0
+	r.Cached, r.Reason, r.BatchRows = r.Cached[:0], 0, 0
+	r.miss, r.hits = r.miss[:0], 0
 	r.done = make(chan struct{})
+	if m.cache != nil && !r.uncached {
+		select {
+		case <-m.closing:
+			return m.closedErr()
+		default:
+		}
+		m.lookUp(r)
+		if r.hits == r.rows {
+			r.answered(time.Now())
+			return nil
+		}
+	}
+	if r.expired(time.Now) {
+		m.expireOne(r, time.Now())
+		return nil
+	}
 
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if m.waiting+r.rows > m.cfg.Queue && m.waiting > 0 {
-		stop := context.AfterFunc(ctx, func() {
-			m.mu.Lock()
-			defer m.mu.Unlock()
-			m.space.Broadcast()
-		})
-		defer stop()
-		for m.waiting+r.rows > m.cfg.Queue && m.waiting > 0 && !m.closed {
-			if err := ctx.Err(); err != nil {
-				return err
-			}
-			m.space.Wait()
+	if m.waiting+r.travelling() > m.cfg.Queue && m.waiting > 0 {
+		if answered, err := m.waitForSpace(ctx, r); answered || err != nil {
+			return err
 		}
 	}
 	if m.closed {
-		return errkind.Errorf(errkind.Closed, "submit to model %q: the model is closed", m.meta.Name)
+		return m.closedErr()
 	}
-	m.queue = append(m.queue, r)
-	m.waiting += r.rows
-	if m.leader {
-		select {
-		case m.arrived <- struct{}{}:
-		default:
-		}
-	} else {
-		m.work.Signal()
-	}
+	m.enqueue(r)
 	return nil
+}
+
+func (m *Model) closedErr() error {
+	return errkind.Errorf(errkind.Closed, "submit to model %q: the model is closed", m.meta.Name)
 }
 
 func (m *Model) check(r *Request) error {
@@ -212,9 +154,18 @@ func (m *Model) check(r *Request) error {
 	}
 	r.rows = r.In[0].Rows()
 	for i := range r.In {
-		if n := r.In[i].Rows(); n != r.rows {
+		t, sig := &r.In[i], &m.meta.Inputs[i]
+		if n := t.Rows(); n != r.rows {
 			return errkind.Errorf(errkind.Invalid, "model %q: input %q has %d rows and %q has %d",
-				m.meta.Name, r.In[0].Name, r.rows, r.In[i].Name, n)
+				m.meta.Name, m.meta.Inputs[0].Name, r.rows, sig.Name, n)
+		}
+		if t.Type != sig.Type {
+			return errkind.Errorf(errkind.Invalid, "model %q: input %q is %v, not %v", m.meta.Name, sig.Name, sig.Type, t.Type)
+		}
+		// Rows of several requests lie side by side: one element too few would move all that follow.
+		if n := t.elements(); n < 0 || n != t.length() {
+			return errkind.Errorf(errkind.Invalid, "model %q: input %q has %d elements for the shape %v",
+				m.meta.Name, sig.Name, t.length(), t.Shape)
 		}
 	}
 	if r.rows < 1 || r.rows > m.cfg.MaxBatch {
@@ -223,7 +174,56 @@ func (m *Model) check(r *Request) error {
 	return nil
 }
 
-// Close answers what is queued, waits for the calls in progress, and closes the driver.
+// Infer evaluates rows at once, through the queue as every request, and returns
+// when they are answered: in runs of MaxBatch, in order. It fails where one row
+// does. The cache is neither asked nor filled.
+func (m *Model) Infer(ctx context.Context, in, out []Tensor) error {
+	if len(in) == 0 || len(out) != len(m.meta.Outputs) {
+		return errkind.Errorf(errkind.Invalid, "model %q has %d inputs and %d outputs, not %d and %d",
+			m.meta.Name, len(m.meta.Inputs), len(m.meta.Outputs), len(in), len(out))
+	}
+	rows := in[0].Rows()
+	for from := 0; from < rows; from += m.cfg.MaxBatch {
+		n := min(m.cfg.MaxBatch, rows-from)
+		r := &Request{In: make([]Tensor, len(in)), uncached: true}
+		for i := range in {
+			if in[i].Rows() != rows || in[i].elements() != in[i].length() {
+				return errkind.Errorf(errkind.Invalid, "model %q: input %q has %d elements for the shape %v and %d rows",
+					m.meta.Name, in[i].Name, in[i].length(), in[i].Shape, rows)
+			}
+			r.In[i].set(&in[i], from, n)
+		}
+		if err := m.Submit(ctx, r); err != nil {
+			return err
+		}
+		if err := r.Wait(ctx); err != nil {
+			return err // r is on its own: nothing of the caller's is in it
+		}
+		if r.Err != nil {
+			return r.Err
+		}
+		if len(r.Failed) > 0 {
+			return fmt.Errorf("row %d: %w", from+r.Failed[0].Row, r.Failed[0].Err)
+		}
+		for i := range out {
+			if from == 0 {
+				out[i].prepare(&r.Out[i], rows)
+			}
+			if !out[i].place(&r.Out[i], from) {
+				return errkind.Errorf(errkind.Permanent, "model %q answers output %q in rows of different shapes", m.meta.Name, m.meta.Outputs[i].Name)
+			}
+		}
+	}
+	if rows == 0 {
+		return errkind.Errorf(errkind.Invalid, "model %q takes at least one row", m.meta.Name)
+	}
+	return nil
+}
+
+// Close answers what is queued, waits for the calls in progress, and closes the
+// driver. It is bounded: what is not answered after twice Config.Timeout fails
+// with kind Closed, and a call that overran its deadline is waited for during one
+// more Timeout; where it does not return even then, the error says so.
 func (m *Model) Close() error {
 	m.mu.Lock()
 	again := m.closed
@@ -233,109 +233,56 @@ func (m *Model) Close() error {
 	}
 	m.work.Broadcast()
 	m.space.Broadcast()
-	select {
-	case m.arrived <- struct{}{}:
-	default:
-	}
+	m.wakeLeader()
 	m.mu.Unlock()
-	m.workers.Wait()
 	if again {
+		m.workers.Wait()
 		return nil
 	}
-	if err := m.driver.Close(); err != nil {
+	patience := time.AfterFunc(2*m.cfg.Timeout, m.stop)
+	m.workers.Wait()
+	patience.Stop()
+	m.mu.Lock()
+	if m.sweep != nil {
+		m.sweep.Stop()
+	}
+	m.mu.Unlock()
+	m.stop()
+	if err := m.closeDriver(); err != nil {
 		return fmt.Errorf("close model %q: %w", m.meta.Name, err)
 	}
 	return nil
 }
 
-// run is one instance: it takes batches until the model is closed and empty.
-func (m *Model) run() {
-	defer m.workers.Done()
-	var w worker
-	for {
-		batch, reason := m.take(w.batch[:0])
-		if batch == nil {
-			return
-		}
-		w.batch = batch
-		m.stats.Flushes[reason].Add(1)
-		m.answer(&w, reason)
-	}
-}
-
-// take waits for the next batch; nil means that the model is closed and empty.
-func (m *Model) take(batch []*Request) ([]*Request, FlushReason) {
+// closeDriver waits for calls left behind, as long as one may take, and closes the driver.
+func (m *Model) closeDriver() error {
 	m.mu.Lock()
-	defer m.mu.Unlock()
-	for m.leader || m.waiting == 0 {
-		if m.closed && m.waiting == 0 {
-			return nil, 0
-		}
-		m.work.Wait()
+	behind := m.behind
+	m.mu.Unlock()
+	if behind == 0 {
+		m.flights.Wait() // losers of a race, which have been cancelled, are behind too
+		return m.driver.Close()
 	}
-	reason := FlushIdle
-	if m.cfg.Prefer == Throughput {
-		reason = m.fill()
+	closed := make(chan error, 1)
+	go func() {
+		m.flights.Wait()
+		closed <- m.driver.Close()
+	}()
+	timer := time.NewTimer(m.cfg.Timeout)
+	defer timer.Stop()
+	select {
+	case err := <-closed:
+		return err
+	case <-timer.C:
+		return errkind.Errorf(errkind.Transient, "%d calls still run %v after their deadline; the driver is closed when they return", behind, m.cfg.Timeout)
 	}
-	rows := 0
-	for m.head < len(m.queue) && rows+m.queue[m.head].rows <= m.cfg.MaxBatch {
-		r := m.queue[m.head]
-		m.queue[m.head] = nil
-		m.head++
-		rows += r.rows
-		batch = append(batch, r)
-	}
-	if m.head == len(m.queue) {
-		m.queue, m.head = m.queue[:0], 0
-	} else if m.head >= 64 && m.head*2 >= len(m.queue) {
-		n := copy(m.queue, m.queue[m.head:])
-		clear(m.queue[n:])
-		m.queue, m.head = m.queue[:n], 0
-	}
-	m.waiting -= rows
-	switch {
-	case m.closed:
-		reason = FlushDrain
-	case rows == m.cfg.MaxBatch || m.waiting > 0:
-		reason = FlushFull
-	}
-	m.space.Broadcast()
-	if m.waiting > 0 {
-		m.work.Signal()
-	}
-	return batch, reason
 }
 
-// fill waits, as the only leader, until the queue holds a full batch, the
-// oldest row's time is up, or the model closes. The lock is held on entry and
-// exit. It cannot lose its batch meanwhile: nobody takes while there is a leader.
-func (m *Model) fill() FlushReason {
-	m.leader = true
-	defer func() { m.leader = false }()
-	for m.waiting < m.cfg.MaxBatch && !m.closed {
-		rest := time.Until(m.oldest().Add(-m.service.predict(m.waiting)))
-		if rest <= 0 {
-			return FlushDeadline
-		}
-		m.mu.Unlock()
-		timer := time.NewTimer(rest)
-		select {
-		case <-m.arrived:
-		case <-timer.C:
-		}
-		timer.Stop()
-		m.mu.Lock()
+// run takes batches until the model is closed and empty.
+func (m *Model) run() {
+	w := &worker{}
+	for m.take(w) {
+		m.stats.Flushes[w.reason].Add(1)
+		m.answer(w)
 	}
-	return FlushFull
-}
-
-// oldest is the earliest deadline of the rows that the next batch can take.
-func (m *Model) oldest() time.Time {
-	first := m.queue[m.head].Deadline
-	for _, r := range m.queue[m.head+1:] {
-		if r.Deadline.Before(first) {
-			first = r.Deadline
-		}
-	}
-	return first
 }

@@ -37,8 +37,12 @@ type Request struct {
 	// Answered is when the answer was there.
 	Answered time.Time
 
-	rows int
-	done chan struct{}
+	rows     int
+	hits     int     // rows answered by the cache
+	miss     []int32 // rows that travel, where the cache answered others
+	uncached bool    // the cache is left out
+	keys     rowKeys // of the rows that travel, for the cache
+	done     chan struct{}
 }
 
 // RowError is the failure of one row.

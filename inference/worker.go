@@ -1,9 +1,7 @@
 package inference
 
 import (
-	"context"
-	"fmt"
-	"runtime/debug"
+	"math/bits"
 	"time"
 
 	"github.com/freshet-io/freshet/errkind"
@@ -12,82 +10,195 @@ import (
 // worker is one instance's scratch: the batch in hand and, where several
 // requests travel together, their rows side by side.
 type worker struct {
-	batch   []*Request
-	in, out []Tensor
+	busy   bool // counted in Model.live
+	reason FlushReason
+	batch  []*Request // nil where answered already
+	left   int        // requests of the batch without an answer
+	timed  bool       // a request of the batch expires
+	sizes  []int      // rows that each request has in the call
+	in     []Tensor
+	out    []Tensor
+	shared bool // a call left behind still reads in
+	ctx    callContext
+	now    time.Time // when the last call ended
 }
 
 // answer runs the worker's batch and closes every request of it.
-func (m *Model) answer(w *worker, reason FlushReason) {
+func (m *Model) answer(w *worker) {
 	rows := 0
+	w.left, w.timed = len(w.batch), false
 	for _, r := range w.batch {
-		rows += r.rows
+		rows += r.travelling()
+		w.timed = w.timed || !r.Expires.IsZero()
 	}
 	for _, r := range w.batch {
-		r.Reason, r.BatchRows = reason, rows
+		r.Reason, r.BatchRows = w.reason, rows
 	}
 	m.stats.Batches.Record(int64(rows))
 	m.stats.Rows.Add(uint64(rows))
-	if len(w.batch) == 1 || !m.together(w, rows) {
-		for _, r := range w.batch {
-			m.alone(r)
-		}
+	if w.timed {
+		m.expire(w, time.Now())
+	}
+	if w.left == 0 || w.left > 1 && m.together(w) {
+		return
 	}
 	for i, r := range w.batch {
-		if r.Err != nil {
-			m.stats.Failed.Add(uint64(r.rows))
-		} else {
-			m.stats.Failed.Add(uint64(len(r.Failed)))
+		if r != nil {
+			m.alone(w, i)
 		}
-		close(r.done)
-		w.batch[i] = nil
 	}
 }
 
-// together runs all requests as one call. False means that at least one row was
-// refused, and that the requests have to be run one by one to find it.
-func (m *Model) together(w *worker, rows int) bool {
-	w.in = resize(w.in, len(m.meta.Inputs))
-	for i := range w.in {
-		first := &w.batch[0].In[i]
-		w.in[i].Name, w.in[i].Type = first.Name, first.Type
-		w.in[i].truncate()
-		for _, r := range w.batch {
-			w.in[i].append(&r.In[i])
+// expire answers the requests of the batch that have expired, even while a call
+// is under way that holds their rows.
+func (m *Model) expire(w *worker, now time.Time) {
+	for i, r := range w.batch {
+		if r != nil && !r.Expires.IsZero() && !now.Before(r.Expires) {
+			w.batch[i] = nil
+			w.left--
+			m.expireOne(r, now)
 		}
-		w.in[i].Shape = append(append(w.in[i].Shape[:0], rows), first.Shape[1:]...)
 	}
-	w.out = resize(w.out, len(m.meta.Outputs))
-	attempts, err := m.call(w.in, w.out, rows)
-	if err != nil {
+}
+
+// close answers request i of the batch.
+func (m *Model) close(w *worker, i int) {
+	r := w.batch[i]
+	w.batch[i] = nil
+	w.left--
+	switch {
+	case !r.Expires.IsZero() && !w.now.Before(r.Expires):
+		m.expireOne(r, w.now)
+		return
+	case r.Err != nil:
+		m.stats.Failed.Add(uint64(r.rows))
+	default:
+		if len(r.Failed) > 0 {
+			m.stats.Failed.Add(uint64(len(r.Failed)))
+		}
+		if m.cache != nil && !r.uncached {
+			m.remember(r)
+		}
+	}
+	r.answered(w.now)
+}
+
+// fresh makes room for a call's rows where a call left behind still reads the last ones.
+func (w *worker) fresh(inputs int) {
+	if w.shared {
+		w.in, w.shared = nil, false
+	}
+	w.in = resize(w.in, inputs)
+	for i := range w.in {
+		w.in[i].truncate()
+	}
+}
+
+// gather puts rows [from, from+n) of those of r that travel behind those in w.in.
+func (w *worker) gather(r *Request, from, n int) {
+	for i := range w.in {
+		t, u := &w.in[i], &r.In[i]
+		if t.Name = u.Name; t.length() == 0 {
+			t.Type = u.Type
+			t.Shape = append(append(t.Shape[:0], 0), u.Shape[1:]...)
+		}
+		if r.hits == 0 {
+			t.appendRows(u, from, n)
+			continue
+		}
+		for k := from; k < from+n; k++ {
+			t.appendRows(u, r.row(k), 1)
+		}
+	}
+}
+
+// together runs all requests as one call. False means that at least one row may have
+// been refused, and that the requests have to be run one by one to find it.
+func (m *Model) together(w *worker) bool {
+	w.fresh(len(m.meta.Inputs))
+	w.sizes = w.sizes[:0]
+	rows := 0
+	for _, r := range w.batch {
+		n := 0
+		if r != nil {
+			n = r.travelling()
+			w.gather(r, 0, n)
+		}
+		w.sizes = append(w.sizes, n)
+		rows += n
+	}
+	out, attempts, err := m.call(w, w.in, nil, rows)
+	if err != nil && culprit(err) && w.left > 1 {
 		return false
 	}
-	at := 0
-	for _, r := range w.batch {
-		r.Attempts = attempts
-		r.Out = resize(r.Out, len(w.out))
-		for i := range w.out {
-			r.Out[i].set(&w.out[i], at, r.rows)
+	at, complete := 0, true
+	for i, r := range w.batch {
+		if r != nil {
+			r.Attempts = attempts
+			switch {
+			case err != nil:
+				m.refuse(r, err)
+				m.close(w, i)
+			case r.take(out, at, w.sizes[i], 0):
+				m.close(w, i)
+			default:
+				complete = false // its cached rows have another shape: all of it has to travel
+			}
 		}
-		at += r.rows
+		at += w.sizes[i]
 	}
-	return true
+	return complete
 }
 
 // alone runs one request, and halves it where rows are refused until the
 // culprits are found.
-func (m *Model) alone(r *Request) {
-	r.Out = resize(r.Out, len(m.meta.Outputs))
-	r.Attempts, r.Err = m.call(r.In, r.Out, r.rows)
-	if r.Err == nil || r.rows == 1 || !culprit(r.Err) {
+func (m *Model) alone(w *worker, i int) {
+	r := w.batch[i]
+	var err error
+	var out []Tensor
+	for again := true; again; {
+		again = false
+		n := r.travelling()
+		if m.local && r.hits == 0 && m.padded(n) == n {
+			r.Out = resize(r.Out, len(m.meta.Outputs))
+			_, r.Attempts, err = m.call(w, r.In, r.Out, n)
+		} else {
+			w.fresh(len(m.meta.Inputs))
+			w.gather(r, 0, n)
+			var attempts int
+			out, attempts, err = m.call(w, w.in, nil, n)
+			if w.batch[i] == nil {
+				return // expired meanwhile
+			}
+			r.Attempts = attempts
+			if err == nil && !r.take(out, 0, n, 0) {
+				r.forget()
+				again = true
+			}
+		}
+	}
+	if err == nil || r.travelling() == 1 || !culprit(err) {
+		if err != nil {
+			m.refuse(r, err)
+		}
+		m.close(w, i)
 		return
 	}
-	scored := false
-	all := make([]Tensor, len(m.meta.Outputs))
-	m.halve(r, 0, r.rows, all, &scored)
-	if !scored {
-		return // nothing but refusals: Err stands for them all
+	h := halving{first: err}
+	if r.hits == 0 {
+		r.Out = resize(r.Out, len(m.meta.Outputs))
+		for k := range r.Out {
+			r.Out[k].Shape = r.Out[k].Shape[:0] // not known yet
+		}
 	}
-	r.Err, r.Out = nil, all
+	m.halve(w, i, 0, r.travelling(), &h)
+	if w.batch[i] == nil {
+		return
+	}
+	if !h.scored && r.hits == 0 {
+		r.Err, r.Failed = err, r.Failed[:0] // nothing but refusals: Err stands for them all
+	}
+	m.close(w, i)
 }
 
 // culprit reports whether single rows may be at fault.
@@ -96,71 +207,76 @@ func culprit(err error) bool {
 	return k == errkind.Invalid || k == errkind.Permanent || k == errkind.Unknown
 }
 
-func (m *Model) halve(r *Request, from, to int, all []Tensor, scored *bool) {
-	in := make([]Tensor, len(r.In))
-	for i := range in {
-		in[i].set(&r.In[i], from, to-from)
-		in[i].Name = r.In[i].Name
-	}
-	out := make([]Tensor, len(m.meta.Outputs))
-	_, err := m.call(in, out, to-from)
-	switch {
-	case err == nil:
-		*scored = true
-		for i := range all {
-			all[i].place(&out[i], from, r.rows)
-		}
-	case to-from == 1:
-		r.Failed = append(r.Failed, RowError{Row: from, Err: err})
-	default:
-		mid := from + (to-from)/2
-		m.halve(r, from, mid, all, scored)
-		m.halve(r, mid, to, all, scored)
-	}
+// halving is the search for rows that are refused.
+type halving struct {
+	first  error
+	scored bool
+	inARow int // calls refused since the last that was answered, without a row blamed
 }
 
-// call gives a batch to the driver, again after a pause where the error may pass.
-func (m *Model) call(in, out []Tensor, rows int) (attempts int, err error) {
-	pause := retryPause
-	for attempts = 1; ; attempts++ {
-		start := time.Now()
-		err = m.infer(in, out)
-		took := time.Since(start)
-		m.stats.Seconds.Record(int64(took))
-		m.stats.Busy.Add(int64(took))
+// hopeless says that so many parts were refused that it is not the rows: one
+// row at fault is found after as many refusals as the request can be halved.
+func (h *halving) hopeless(rows int) bool {
+	return !h.scored && !errkind.Is(h.first, errkind.Invalid) && h.inARow > 2*bits.Len(uint(rows))+2
+}
+
+func (m *Model) halve(w *worker, i, from, to int, h *halving) {
+	r := w.batch[i]
+	if r == nil {
+		return // expired meanwhile
+	}
+	err := h.first
+	if !h.hopeless(r.travelling()) {
+		w.fresh(len(m.meta.Inputs))
+		w.gather(r, from, to-from)
+		var out []Tensor
+		out, _, err = m.call(w, w.in, nil, to-from)
+		if w.batch[i] == nil {
+			return
+		}
+		if err == nil && !r.take(out, 0, to-from, from) {
+			err = errkind.Errorf(errkind.Permanent, "model %q answers in rows of different shapes", m.meta.Name)
+		}
 		if err == nil {
-			m.mu.Lock()
-			m.service.observe(rows, took)
-			m.mu.Unlock()
-			return attempts, m.checkOut(out, rows)
+			h.scored, h.inARow = true, 0
+			return
 		}
-		if attempts >= m.cfg.Attempts || !errkind.Of(err).Retryable() {
-			return attempts, fmt.Errorf("infer with model %q: %w", m.meta.Name, err)
-		}
-		select {
-		case <-m.closing:
-		case <-time.After(pause):
-		}
-		pause *= 2
+		h.inARow++
 	}
+	if to-from == 1 || !culprit(err) || h.hopeless(r.travelling()) {
+		for k := from; k < to; k++ {
+			r.Failed = append(r.Failed, RowError{Row: r.row(k), Err: err})
+		}
+		return
+	}
+	mid := from + (to-from)/2
+	m.halve(w, i, from, mid, h)
+	m.halve(w, i, mid, to, h)
 }
 
-// infer guards the process against a driver that panics.
-func (m *Model) infer(in, out []Tensor) (err error) {
-	defer func() {
-		if p := recover(); p != nil {
-			err = errkind.Errorf(errkind.Permanent, "the model panicked: %v\n%s", p, debug.Stack())
-		}
-	}()
-	return m.driver.Infer(context.Background(), in, out)
+// refuse fails all rows of r that are not answered.
+func (m *Model) refuse(r *Request, err error) {
+	if r.hits == 0 {
+		r.Err, r.Failed = err, r.Failed[:0]
+		return
+	}
+	r.Err, r.Failed = nil, r.Failed[:0]
+	for _, row := range r.miss {
+		r.Failed = append(r.Failed, RowError{Row: int(row), Err: err})
+	}
 }
 
 // checkOut refuses answers that do not have one row per row asked.
 func (m *Model) checkOut(out []Tensor, rows int) error {
 	for i := range out {
-		if out[i].Rows() != rows {
+		o := &out[i]
+		if o.Rows() != rows {
 			return errkind.Errorf(errkind.Permanent, "model %q answered %d rows of output %q for a batch of %d",
-				m.meta.Name, out[i].Rows(), m.meta.Outputs[i].Name, rows)
+				m.meta.Name, o.Rows(), m.meta.Outputs[i].Name, rows)
+		}
+		if o.Type != m.meta.Outputs[i].Type || o.elements() != o.length() {
+			return errkind.Errorf(errkind.Permanent, "model %q answered output %q with %d elements of %v for the shape %v, declared %v",
+				m.meta.Name, m.meta.Outputs[i].Name, o.length(), o.Type, o.Shape, m.meta.Outputs[i].Type)
 		}
 	}
 	return nil
