@@ -38,7 +38,6 @@ type Encoder struct {
 
 	ints     []int64
 	floats   []float64
-	bools    []bool
 	few      few
 	set      []bool
 	some     []string

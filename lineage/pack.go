@@ -80,18 +80,18 @@ func appendUnits(b []byte, vs []int64, unit int) []byte {
 		last = v
 	}
 	if least == most {
-		return appendZigzag(append(b, byte(unit<<4|formSame)), first)
+		return appendZigzag(append(b, byte(unit<<4)|formSame), first)
 	}
 	width, stepWidth := bits.Len64(uint64(most-least)), bits.Len64(uint64(mostStep-leastStep))
 	if width <= stepWidth {
-		b = append(b, byte(unit<<4|formPacked))
+		b = append(b, byte(unit<<4)|formPacked)
 		b = appendZigzag(b, least)
 		for i := range vs {
 			vs[i] -= least
 		}
 		return appendBits(append(b, byte(width)), vs, width)
 	}
-	b = append(b, byte(unit<<4|formDeltas))
+	b = append(b, byte(unit<<4)|formDeltas)
 	b = appendZigzag(b, first)
 	b = appendZigzag(b, leastStep)
 	last = first

@@ -2,6 +2,7 @@ package lineage
 
 import (
 	"sort"
+	"strings"
 
 	"github.com/freshet-io/freshet/event"
 )
@@ -139,4 +140,21 @@ func (a *Answers) at(s *Step, i int) Answer {
 		out.Explained, out.Inputs = &x, s.Inputs
 	}
 	return out
+}
+
+// clone is p without the bytes of the message that it came from.
+func (p Prediction) clone() Prediction {
+	p.ID, p.Key, p.Trace = strings.Clone(p.ID), strings.Clone(p.Key), strings.Clone(p.Trace)
+	own := func(vs []Value) {
+		for i := range vs {
+			if t, ok := vs[i].Value.(string); ok {
+				vs[i].Value = strings.Clone(t)
+			}
+		}
+	}
+	own(p.Features)
+	for i := range p.Steps {
+		own(p.Steps[i].Outputs)
+	}
+	return p
 }
