@@ -184,7 +184,7 @@ func (r *Registry) Version(ctx context.Context, name, version string) (*Version,
 		}
 		return nil, errkind.Errorf(errkind.NotFound, "model %s: every version is archived", name)
 	}
-	number, err := s.resolve(name, version)
+	number, err := s.Resolve(name, version)
 	if err != nil {
 		return nil, err
 	}
@@ -196,8 +196,8 @@ func (r *Registry) Version(ctx context.Context, name, version string) (*Version,
 	return v, err
 }
 
-// resolve returns the version that champion or previous stands for.
-func (s *State) resolve(name, alias string) (string, error) {
+// Resolve returns the version of model name that champion or previous stands for.
+func (s *State) Resolve(name, alias string) (string, error) {
 	switch {
 	case alias == ChampionAlias && s.Champion == "":
 		return "", errkind.Errorf(errkind.NotFound, "model %s has no champion: promote a version of it", name)

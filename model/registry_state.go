@@ -121,7 +121,7 @@ func (r *Registry) Update(ctx context.Context, name, why string, change func(*St
 
 func (s *State) check(name string) error {
 	inUse := []string{s.Champion}
-	if rolloutRuns(s.Rollout) {
+	if s.Rollout.Running() {
 		inUse = append(inUse, s.Rollout.Version, s.Rollout.Champion)
 	}
 	for _, v := range inUse {
@@ -218,6 +218,3 @@ func sumOf(b []byte) string {
 	sum := sha256.Sum256(b)
 	return hex.EncodeToString(sum[:])
 }
-
-// rolloutRuns reports whether a rollout is under way.
-func rolloutRuns(r *Rollout) bool { return r != nil }

@@ -61,7 +61,7 @@ func (s *State) Stage(version string) Stage {
 	switch {
 	case version == s.Champion:
 		return Current
-	case rolloutRuns(s.Rollout) && version == s.Rollout.Version:
+	case s.Rollout.Running() && version == s.Rollout.Version:
 		return InRollout
 	case slices.Contains(s.Archived, version):
 		return Archived
@@ -74,9 +74,9 @@ func (s *State) InUse(version string) string {
 	switch {
 	case version == s.Champion:
 		return "it is the champion"
-	case rolloutRuns(s.Rollout) && version == s.Rollout.Version:
+	case s.Rollout.Running() && version == s.Rollout.Version:
 		return "the rollout " + s.Rollout.ID + " tries it out"
-	case rolloutRuns(s.Rollout) && version == s.Rollout.Champion:
+	case s.Rollout.Running() && version == s.Rollout.Champion:
 		return "the rollout " + s.Rollout.ID + " compares with it"
 	}
 	return ""
