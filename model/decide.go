@@ -74,16 +74,16 @@ func Decide(r *Rollout, e *Evidence, p Policy, now time.Time) Decision {
 	case len(open) > 0:
 		d.Reason = "not yet shown: " + describe(open)
 	case r.Role == Shadow:
-		d.Reason = "all gates are passed: " + describe(d.Findings)
+		d.Reason = "no gate is in the way: " + describe(d.Findings)
 	case r.Role == Variant:
 		j := judgement{e: e, g: p.Gates, pass: p.Gates.Alpha}
 		if p.Gates.Quality > 0 && j.better() {
 			d.Action, d.Reason = Promote, "its loss is less: "+describe(d.Findings)
 		} else {
-			d.Reason = "all gates are passed, and a person decides: " + describe(d.Findings)
+			d.Reason = "no gate is in the way, and a person decides: " + describe(d.Findings)
 		}
 	default:
-		d.Action, d.Reason = Promote, "all gates are passed: "+describe(d.Findings)
+		d.Action, d.Reason = Promote, "no gate is in the way: "+describe(d.Findings)
 	}
 	return d
 }
@@ -125,7 +125,7 @@ func (f Finding) String() string {
 		case gateErrors, gateLate:
 			fmt.Fprintf(&b, ": %s in %d calls, champion %s, bound %s", percent(f.Challenger), f.N, percent(f.Champion), percent(f.Bound))
 		case gateService:
-			fmt.Fprintf(&b, ": p99 %s of %d calls, champion %s, bound %s", seconds(f.Challenger), f.N, seconds(f.Champion), seconds(f.Bound))
+			fmt.Fprintf(&b, ": %s of %d calls, champion %s, bound %s", seconds(f.Challenger), f.N, seconds(f.Champion), seconds(f.Bound))
 		case gateAgreement:
 			fmt.Fprintf(&b, ": %s in %d calls, bound %s", percent(f.Challenger), f.N, percent(f.Bound))
 		case gateScores:

@@ -59,25 +59,18 @@ type Evidence struct {
 	ChallengerQuality Quality `json:"challenger_quality"`
 }
 
-// ArmEvidence is what one arm did. The unit of the shares that are tested is the
-// call: rows of a call fail and are late together, so that they say little more
-// than one of them.
+// ArmEvidence is what one arm did.
 type ArmEvidence struct {
 	Rows   uint64 `json:"rows"`
 	Scored uint64 `json:"scored"`
 	// Failures are rows without an answer by the name of the error's kind.
 	Failures map[string]uint64 `json:"failures,omitempty"`
-	// Late are rows whose answer came later than the objective, of Timed.
-	Late  uint64 `json:"late"`
-	Timed uint64 `json:"timed"`
-	// Compared are rows with the champion's score, Differing those where the two
-	// are more than the tolerance apart.
-	Compared  uint64 `json:"compared"`
-	Differing uint64 `json:"differing"`
-
-	FailedShare    Share `json:"failed_share"`
-	LateShare      Share `json:"late_share"`
-	DifferingShare Share `json:"differing_share"`
+	// Failing is the share of rows without an answer, Late of answers that came later than
+	// the objective, Differing of compared rows whose score is further from the
+	// champion's than the tolerance.
+	Failing   Share `json:"failing"`
+	Late      Share `json:"late"`
+	Differing Share `json:"differing"`
 
 	// Service is the service time of calls in seconds, by the size of the batch
 	// (see serviceClass): small calls are no measure of large ones.
@@ -87,13 +80,19 @@ type ArmEvidence struct {
 	Scores Histogram `json:"scores"`
 }
 
-// Share is the mean over N calls of the share of rows that something holds for; Sum is its sum.
+// Share is a share of rows. Its unit is the call, since rows of one may fail or be
+// late together, and then say no more than one of them.
 type Share struct {
-	N   uint64  `json:"n"`
-	Sum float64 `json:"sum"`
+	// Some are the rows that it holds for, Rows all of them.
+	Some uint64 `json:"some"`
+	Rows uint64 `json:"rows"`
+	// N is the number of calls, Sum the sum of their shares, Squares that of the squares.
+	N       uint64  `json:"n"`
+	Sum     float64 `json:"sum"`
+	Squares float64 `json:"squares"`
 }
 
-// Mean is the share; 0 without calls.
+// Mean is the mean share of calls; 0 without any.
 func (s Share) Mean() float64 {
 	if s.N == 0 {
 		return 0
@@ -102,13 +101,24 @@ func (s Share) Mean() float64 {
 }
 
 func (s *Share) add(some, all uint64) {
-	if all > 0 {
-		s.N++
-		s.Sum += float64(some) / float64(all)
+	if all == 0 {
+		return
 	}
+	share := float64(some) / float64(all)
+	s.Some += some
+	s.Rows += all
+	s.N++
+	s.Sum += share
+	s.Squares += share * share
 }
 
-func (s *Share) merge(o Share) { s.N += o.N; s.Sum += o.Sum }
+func (s *Share) merge(o Share) {
+	s.Some += o.Some
+	s.Rows += o.Rows
+	s.N += o.N
+	s.Sum += o.Sum
+	s.Squares += o.Squares
+}
 
 // Quality is how an arm's scores met the labels.
 type Quality struct {
@@ -180,32 +190,20 @@ func (q *Quality) AUC() float64 {
 func (a *ArmEvidence) merge(o *ArmEvidence) {
 	a.Rows += o.Rows
 	a.Scored += o.Scored
-	a.Late += o.Late
-	a.Timed += o.Timed
-	a.Compared += o.Compared
-	a.Differing += o.Differing
 	for kind, n := range o.Failures {
 		if a.Failures == nil {
 			a.Failures = map[string]uint64{}
 		}
 		a.Failures[kind] += n
 	}
-	a.FailedShare.merge(o.FailedShare)
-	a.LateShare.merge(o.LateShare)
-	a.DifferingShare.merge(o.DifferingShare)
+	a.Failing.merge(o.Failing)
+	a.Late.merge(o.Late)
+	a.Differing.merge(o.Differing)
 	for i := range a.Service {
 		a.Service[i].merge(o.Service[i], secondBins)
 	}
 	a.Freshness.merge(o.Freshness, secondBins)
 	a.Scores.merge(o.Scores, scoreBins)
-}
-
-// Failed is the number of rows without an answer.
-func (a *ArmEvidence) Failed() (n uint64) {
-	for _, c := range a.Failures {
-		n += c
-	}
-	return n
 }
 
 // Merge adds up what processes have seen of a step of a rollout. What they saw of
@@ -247,16 +245,16 @@ type collector struct {
 
 // add counts o. Its cost is per row a bin and per call a lock.
 func (c *collector) add(o *Outcomes) {
-	failed := o.Failures.Sum()
+	failed, rows := o.Failures.Sum(), uint64(max(0, o.Rows))
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	a := &c.arm
-	a.Rows += uint64(max(0, o.Rows))
+	a.Rows += rows
 	a.Scored += uint64(len(o.Scores))
 	for k, n := range o.Failures {
 		c.fail[k] += uint64(n)
 	}
-	a.FailedShare.add(min(failed, uint64(max(0, o.Rows))), uint64(max(0, o.Rows)))
+	a.Failing.add(min(failed, rows), rows)
 	if o.Batch > 0 && o.Service >= 0 {
 		a.Service[serviceClass(o.Batch)].add(secondBins, secondBin(o.Service))
 	}
@@ -268,9 +266,7 @@ func (c *collector) add(o *Outcomes) {
 		}
 	}
 	if c.target > 0 {
-		a.Late += late
-		a.Timed += uint64(len(o.Freshness))
-		a.LateShare.add(late, uint64(len(o.Freshness)))
+		a.Late.add(late, uint64(len(o.Freshness)))
 	}
 	for i, s := range o.Scores {
 		if i < len(o.Keys) && !c.first(o.Keys[i]) {
@@ -288,9 +284,7 @@ func (c *collector) add(o *Outcomes) {
 			differing++
 		}
 	}
-	a.Compared += compared
-	a.Differing += differing
-	a.DifferingShare.add(differing, compared)
+	a.Differing.add(differing, compared)
 }
 
 // first reports whether a key is seen for the first time.

@@ -82,15 +82,15 @@ func (h *Histogram) UnmarshalJSON(b []byte) error {
 	return nil
 }
 
-// Seconds are counted in 8 bins an octave from 2⁻²⁰ s (1 µs) to 2¹² s (68 min);
+// Seconds are counted in 16 bins an octave from 2⁻²⁰ s (1 µs) to 2¹² s (68 min);
 // the first bin takes what is less, the last one what is more.
 const (
 	secondLow, secondHigh = -20, 12
-	secondBins            = (secondHigh-secondLow)*8 + 2
+	secondBins            = (secondHigh-secondLow)*16 + 2
 )
 
 func secondBin(s float64) int {
-	return 1 + min(max(octaves(s, 3)-secondLow*8, -1), secondBins-2)
+	return 1 + min(max(octaves(s, 4)-secondLow*16, -1), secondBins-2)
 }
 
 // secondEdge is the upper edge of a bin of seconds; +Inf for the last one.
@@ -98,8 +98,8 @@ func secondEdge(bin int) float64 {
 	if bin >= secondBins-1 {
 		return math.Inf(1)
 	}
-	octave, part := bin/8, bin%8
-	return math.Ldexp(1+float64(part)/8, secondLow+octave)
+	octave, part := bin/16, bin%16
+	return math.Ldexp(1+float64(part)/16, secondLow+octave)
 }
 
 // octaves numbers the parts of the octaves of positive numbers, 2^bits of each:
@@ -127,7 +127,7 @@ func (h Histogram) quantile(q float64) float64 {
 	return math.Inf(1)
 }
 
-// Quantile of a histogram of seconds, to the width of a bin (12.5 %).
+// Quantile of a histogram of seconds, to the width of a bin (6.25 %).
 func (h Histogram) Quantile(q float64) float64 { return h.quantile(q) }
 
 // serviceClasses is the number of classes of batch sizes.

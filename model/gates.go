@@ -41,8 +41,8 @@ type Gates struct {
 	Errors float64
 	// Late is how much greater the share of late answers may be; 0 means 0.02.
 	Late float64
-	// Slower is how many times longer the 99th percentile of service time may be,
-	// among calls of like size; 0 means 1.5. A difference below 1 ms is none.
+	// Slower is how many times longer the median and the 99th percentile of service
+	// time may be, among calls of like size; 0 means 1.5. A difference below 1 ms is none.
 	Slower float64
 	// Agreement is the least share of rows on which challenger and champion agree,
 	// whose scores are no further apart than Within; 0 does not ask.
@@ -156,6 +156,6 @@ type Finding struct {
 	ChampionN uint64 `json:"champion_n"`
 	// Required is whether a promotion needs the gate passed.
 	Required bool `json:"required"`
-	// Note says what stands in the way; empty where nothing does.
+	// Note says more: the quantile, what is missing.
 	Note string `json:"note,omitempty"`
 }

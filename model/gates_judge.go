@@ -60,27 +60,50 @@ func spend(step int) float64 {
 }
 
 func (j *judgement) errors() Finding {
-	f := j.shares(gateErrors, j.e.Challenger.FailedShare, j.e.Champion.FailedShare, j.g.Errors)
-	f.Required = true
-	return f
+	return j.shares(gateErrors, j.e.Challenger.Failing, j.e.Champion.Failing, j.g.Errors)
 }
 
 func (j *judgement) late() Finding {
-	f := j.shares(gateLate, j.e.Challenger.LateShare, j.e.Champion.LateShare, j.g.Late)
-	f.Required = true
-	return f
+	return j.shares(gateLate, j.e.Challenger.Late, j.e.Champion.Late, j.g.Late)
 }
 
-// shares judges whether the challenger's share is greater than the champion's by more than margin.
+// leastCalls is the number of calls, and leastSome that of the challenger's rows
+// that something holds for, below which the variance between calls says nothing.
+const (
+	leastCalls = 100
+	leastSome  = 20
+)
+
+// shares judges whether the challenger's share is greater than the champion's by
+// more than margin, by two tests with half of the error each. One is exact
+// whatever the rows of a call have in common, and takes a call for one
+// observation. The other takes the variance between calls for what it is, which is
+// much less where rows fail by themselves, and holds as calls grow in number.
 func (j *judgement) shares(gate string, a, b Share, margin float64) Finding {
-	f := Finding{Gate: gate, Verdict: Open, Challenger: a.Mean(), Champion: b.Mean(), Bound: b.Mean() + margin, N: a.N, ChampionN: b.N}
+	f := Finding{Gate: gate, Verdict: Open, Challenger: a.Mean(), Champion: b.Mean(), Bound: b.Mean() + margin, N: a.N, ChampionN: b.N, Required: true}
 	if a.N == 0 || b.N == 0 {
 		f.Note = "no calls of both"
 		return f
 	}
-	l := evidenceTwo(float64(a.N), min(a.Sum, float64(a.N)), float64(b.N), min(b.Sum, float64(b.N)), margin)
-	f.Verdict = j.verdict(l, f.Challenger > f.Bound)
+	l := evidenceTwo(float64(a.N), a.Sum, float64(b.N), b.Sum, margin)
+	f.Verdict = j.verdict(l-math.Ln2, f.Challenger > f.Bound)
+	if f.Verdict != Open || a.N < leastCalls || b.N < leastCalls {
+		return f
+	}
+	switch {
+	case a.Some >= leastSome && f.Challenger-a.bound(j.fail/4) > f.Champion+b.bound(j.fail/4)+margin:
+		f.Verdict = Failed
+	case f.Challenger+a.bound(j.pass/4) < max(0, f.Champion-b.bound(j.pass/4))+margin:
+		f.Verdict = Passed
+	}
 	return f
+}
+
+// bound is half the width of the confidence sequence of a share. The variance is
+// that between calls, and no less than that of rows that have nothing in common.
+func (s Share) bound(alpha float64) float64 {
+	n, p := float64(s.N), (float64(s.Some)+1)/(float64(s.Rows)+2)
+	return meanBound(n, max(variance(n, s.Sum, s.Squares), p*(1-p)*n/float64(s.Rows)), alpha)
 }
 
 func (j *judgement) verdict(log float64, beyond bool) Verdict {
@@ -96,43 +119,67 @@ func (j *judgement) verdict(log float64, beyond bool) Verdict {
 // noDifference is the difference of service times that is none, in seconds.
 const noDifference = 1e-3
 
-// service judges the 99th percentiles of service time, class by class of the size
-// of the batch. One class that fails is enough; those that hold half of the
-// challenger's calls must pass.
+// tails are the shares of calls beyond the quantiles of service time that are judged.
+var tails = [...]struct {
+	share float64
+	name  string
+}{{0.01, "p99"}, {0.5, "median"}}
+
+// service judges quantiles of service time, class by class of the size of the
+// batch, since a canary's batches are small while its share is. A larger batch
+// takes no less time: so a class fails against the champion's batches of its size
+// and above, and passes against those of its size and below. One quantile of one class
+// that fails is enough; classes that hold half of the challenger's calls must pass.
 func (j *judgement) service() Finding {
 	f := Finding{Gate: gateService, Verdict: Open, Required: true}
-	var calls, alike, passed, most uint64
+	limit := func(s float64) float64 { return max(j.g.Slower*s, s+noDifference) }
+	fail, pass := j.fail/(2*serviceClasses*float64(len(tails))), j.pass/2
+	var calls, passed, most uint64
 	for c := range serviceClasses {
-		a, b := j.e.Challenger.Service[c], j.e.Champion.Service[c]
-		na, nb := a.Count(), b.Count()
-		calls += na
-		if na == 0 || nb == 0 {
+		a, same := j.e.Challenger.Service[c], j.e.Champion.Service[c]
+		n := a.Count()
+		if n == 0 {
 			continue
 		}
-		alike += na
-		limit := func(s float64) float64 { return max(j.g.Slower*s, s+noDifference) }
-		lowA, _ := quantileBounds(a, 0.01, j.fail/serviceClasses/2)
-		_, highB := quantileBounds(b, 0.01, j.fail/serviceClasses/2)
-		_, highA := quantileBounds(a, 0.01, j.pass/2)
-		lowB, _ := quantileBounds(b, 0.01, j.pass/2)
-		fails := lowA > limit(highB)
-		if fails || na > most && f.Verdict != Failed {
-			most = na
-			f.Challenger, f.Champion, f.N, f.ChampionN = finite(a.Quantile(0.99)), finite(b.Quantile(0.99)), na, nb
-			f.Bound = limit(f.Champion)
+		calls += n
+		var above, below Histogram
+		for k, b := range j.e.Champion.Service {
+			if k >= c {
+				above.merge(b, secondBins)
+			}
+			if k <= c {
+				below.merge(b, secondBins)
+			}
 		}
-		if fails {
-			f.Verdict = Failed
+		if same.Count() == 0 {
+			same = above
 		}
-		if highA <= limit(lowB) {
-			passed += na
+		passes := true
+		for _, tail := range tails {
+			lowA, _ := quantileBounds(a, tail.share, fail)
+			_, highB := quantileBounds(above, tail.share, fail)
+			fails := lowA > limit(highB)
+			if f.Verdict != Failed && (fails || tail == tails[0] && n > most) {
+				f.Challenger, f.Champion, f.N, f.ChampionN = finite(a.Quantile(1-tail.share)), finite(same.Quantile(1-tail.share)), n, same.Count()
+				f.Bound, f.Note = limit(f.Champion), tail.name
+			}
+			if fails {
+				f.Verdict = Failed
+			}
+			_, highA := quantileBounds(a, tail.share, pass)
+			lowB, _ := quantileBounds(below, tail.share, pass)
+			passes = passes && highA <= limit(lowB)
+		}
+		most = max(most, n)
+		if passes {
+			passed += n
 		}
 	}
 	switch {
 	case f.Verdict == Failed:
-	case calls > 0 && alike == 0:
-		f.Note = fmt.Sprintf("none of %d calls is like the champion's in size", calls)
-	case passed > 0 && 2*passed >= calls:
+	case f.N == 0 || f.ChampionN == 0:
+		f.Note = "no calls of both that are alike in size"
+	case 2*passed >= calls:
 		f.Verdict = Passed
 	}
 	return f
@@ -142,13 +189,13 @@ func (j *judgement) service() Finding {
 func finite(v float64) float64 { return min(v, math.MaxFloat64) }
 
 func (j *judgement) agreement() Finding {
-	s := j.e.Challenger.DifferingShare
+	s := j.e.Challenger.Differing
 	f := Finding{Gate: gateAgreement, Verdict: Open, Challenger: 1 - s.Mean(), Champion: 1, Bound: j.g.Agreement, N: s.N, ChampionN: s.N, Required: true}
 	if s.N == 0 {
 		f.Note = "no rows are compared yet"
 		return f
 	}
-	f.Verdict = j.verdict(evidenceOne(float64(s.N), min(s.Sum, float64(s.N)), 1-j.g.Agreement), f.Challenger < f.Bound)
+	f.Verdict = j.verdict(evidenceOne(float64(s.N), s.Sum, 1-j.g.Agreement), f.Challenger < f.Bound)
 	return f
 }
 
@@ -185,8 +232,10 @@ const (
 // losses are one arm's: the number of labels, the sums of the loss and of its square.
 type losses struct{ n, sum, squares float64 }
 
-func (l losses) mean() float64               { return l.sum / max(1, l.n) }
-func (l losses) bound(alpha float64) float64 { return meanBound(l.n, l.sum, l.squares, alpha) }
+func (l losses) mean() float64 { return l.sum / max(1, l.n) }
+func (l losses) bound(alpha float64) float64 {
+	return meanBound(l.n, variance(l.n, l.sum, l.squares), alpha)
+}
 
 // losses of both arms, by the same measure; ok is false while they are too few.
 func (j *judgement) losses() (a, b losses, ok bool) {

@@ -122,19 +122,23 @@ func distance(a, b Histogram) float64 {
 	return most
 }
 
-// meanBound is half the width of a confidence sequence for a mean, by the sums of
-// n observations and of their squares (Waudby-Smith, Arbour, Sinha, Kennedy and
-// Ramdas, "Time-uniform central limit theory and asymptotic confidence sequences",
-// 2024). It holds as n grows; it is tightest near tightAt observations.
-func meanBound(n, sum, squares, alpha float64) float64 {
+// meanBound is half the width of a confidence sequence for the mean of n
+// observations of a variance (Waudby-Smith, Arbour, Sinha, Kennedy and Ramdas,
+// "Time-uniform central limit theory and asymptotic confidence sequences", 2024). It
+// holds as n grows; it is tightest near tightAt observations.
+func meanBound(n, variance, alpha float64) float64 {
 	if n < 2 {
 		return math.Inf(1)
 	}
-	mean := sum / n
-	variance := max(0, squares/n-mean*mean) * n / (n - 1)
 	l := -2 * math.Log(alpha)
 	rho2 := (l + math.Log(l) + 1) / tightAt
 	return math.Sqrt(variance * 2 * (n*rho2 + 1) / (n * n * rho2) * math.Log(math.Sqrt(n*rho2+1)/alpha))
 }
 
 const tightAt = 1000
+
+// variance of n observations by their sum and that of their squares.
+func variance(n, sum, squares float64) float64 {
+	mean := sum / n
+	return max(0, squares/n-mean*mean) * n / (n - 1)
+}
