@@ -155,7 +155,7 @@ func (r *Registry) examine(ctx context.Context, sub *Submission, path string, v 
 	}
 	probe := &prober{driver: driver, meta: meta, exact: v.URL == ""}
 	if sub.Background != "" {
-		if background, err = ReadSample(sub.Background, v.Inputs, v.FeatureNames); err != nil {
+		if background, err = readBackground(sub.Background, v); err != nil {
 			return nil, nil, err
 		}
 		a.BackgroundRows = background[0].Rows()

@@ -25,11 +25,11 @@ const (
 	maxSampleRows = 2_000_000
 )
 
-// ReadSample reads the sample of rows in a file, CSV with a header, JSON lines
-// (.jsonl, .ndjson, .json) or Parquet, as a model's inputs. A column is an input,
-// or one value of the only input: features names those in order; without it all
-// columns are taken as they come. Of more than 1,000 rows 1,000 are taken, at even distances.
-func ReadSample(path string, inputs []inference.Signature, features []string) ([]inference.Tensor, error) {
+// readBackground reads the sample of rows in a file: CSV with a header, JSON lines
+// (.jsonl, .ndjson, .json) or Parquet. A column is an input, or one value of the
+// only input: v.FeatureNames names those in order; without it all columns are
+// taken as they come. Of more than maxBackground rows those at even distances are taken.
+func readBackground(path string, v *Version) ([]inference.Tensor, error) {
 	var t *table
 	var err error
 	switch strings.ToLower(filepath.Ext(path)) {
@@ -47,7 +47,7 @@ func ReadSample(path string, inputs []inference.Signature, features []string) ([
 	}
 	var in []inference.Tensor
 	if err == nil {
-		in, err = t.thin(maxBackground).fit(inputs, features)
+		in, err = t.thin(maxBackground).fit(v.Inputs, v.FeatureNames)
 	}
 	switch {
 	case err == nil:
