@@ -20,6 +20,7 @@ type Collector struct {
 	now   func() time.Time
 
 	consumed, predictions, failures, fallbacks, letters              *prometheus.Desc
+	results, paths, explained, rollout, swaps                        *prometheus.Desc
 	late, filled, lateReadings                                       *prometheus.Desc
 	expressionFaults, lookupMisses                                   *prometheus.Desc
 	behind, age, freshness, sinceArrival, lookup                     *prometheus.Desc
@@ -53,7 +54,12 @@ func newCollector(name string, stats func() pipeline.Stats, lags func(context.Co
 	return &Collector{
 		stats: stats, lags: lags, now: time.Now,
 		consumed:         desc("events_total", "Events read from the source."),
-		predictions:      desc("predictions_total", "Results published durably.", "model", "version"),
+		predictions:      desc("predictions_total", "Results published durably, by the version that answered each infer step.", "step", "model", "version", "arm"),
+		results:          desc("results_total", "Results published durably."),
+		paths:            desc("prediction_paths_total", "Results by the way to their answer: scored, cached, a fallback, skipped.", "step", "path"),
+		explained:        desc("explanations_total", "Results that were to be explained, by outcome.", "step", "outcome"),
+		rollout:          desc("rollout_share", "Share of the keys that the version on trial scores.", "step", "version", "arm"),
+		swaps:            desc("model_swaps_total", "Changes of the versions at work.", "step"),
 		failures:         desc("prediction_failures_total", "Events that the model did not score."),
 		fallbacks:        desc("prediction_fallbacks_total", "Events scored by the fallback."),
 		letters:          desc("dead_letters_total", "Events that could not be processed.", "reason"),
@@ -74,10 +80,10 @@ func newCollector(name string, stats func() pipeline.Stats, lags func(context.Co
 		sinceArrival:     desc("arrival_to_publish_seconds", "Publication time minus the time the broker stored the event."),
 		lookup:           desc("feature_lookup_seconds", "Time of one feature step over one batch."),
 		batch:            desc("commit_events", "Events of each batch that was committed, in any stage."),
-		inference:        desc("inference_seconds", "Time of one call of the model."),
-		inferenceBatch:   desc("inference_batch_size", "Rows of one call of the model."),
-		flushes:          desc("inference_flush_total", "Batches by the reason they were closed for.", "reason"),
-		busy:             desc("model_utilization_ratio", "Share of the model's instances that was busy since the start of the process."),
+		inference:        desc("inference_seconds", "Time of one call of the model.", "step", "version"),
+		inferenceBatch:   desc("inference_batch_size", "Rows of one call of the model.", "step", "version"),
+		flushes:          desc("inference_flush_total", "Batches by the reason they were closed for.", "step", "version", "reason"),
+		busy:             desc("model_utilization_ratio", "Share of the version's instances that was busy since the start of the process.", "step", "version"),
 		watermark:        desc("watermark_seconds", "Event time that the tasks on a topic have reached, in Unix seconds.", "topic", "partition"),
 		held:             desc("held_events", "Events that were read and wait for their turn in the order of time.", "topic"),
 		stateKeys:        desc("state_keys", "Keys whose state is in memory, by the topic whose events it is of.", "topic"),
@@ -109,7 +115,7 @@ func (c *Collector) Collect(ch chan<- prometheus.Metric) {
 	s := c.stats()
 	out := sink(ch)
 	out.counter(c.consumed, s.Consumed)
-	out.counter(c.predictions, s.Predictions, s.Model, s.Version)
+	c.models(out, &s)
 	out.counter(c.failures, s.Failures)
 	out.counter(c.fallbacks, s.Fallbacks)
 	for reason, n := range s.DeadLetters {
@@ -131,18 +137,10 @@ func (c *Collector) Collect(ch chan<- prometheus.Metric) {
 	}
 	out.counter(c.expressionFaults, s.ExpressionFaults)
 	out.counter(c.lookupMisses, s.LookupMisses)
-	for reason, n := range s.Flushes {
-		out.counter(c.flushes, n, reason)
-	}
 	out.seconds(c.freshness, &s.Freshness)
 	out.seconds(c.sinceArrival, &s.SinceArrival)
 	out.seconds(c.lookup, &s.FeatureLookup)
-	out.seconds(c.inference, &s.Inference)
-	out.histogram(c.inferenceBatch, &s.InferenceBatch, sizes, 1)
 	out.histogram(c.batch, &s.BatchRows, sizes, 1)
-	if s.Instances > 0 && s.Running > 0 {
-		out.gauge(c.busy, s.BusySeconds/(s.Running.Seconds()*float64(s.Instances)))
-	}
 	for _, st := range s.Stages {
 		for partition, at := range st.Watermarks {
 			out.gauge(c.watermark, float64(at)/1e9, st.Topic, strconv.Itoa(partition))
@@ -168,6 +166,37 @@ func (c *Collector) Collect(ch chan<- prometheus.Metric) {
 		for _, l := range lags {
 			out.gauge(c.behind, float64(l.Records), l.Topic)
 			out.gauge(c.age, l.OldestAge.Seconds(), l.Topic)
+		}
+	}
+}
+
+// models writes what the infer steps did.
+func (c *Collector) models(out sink, s *pipeline.Stats) {
+	out.counter(c.results, s.Predictions)
+	for i := range s.Steps {
+		st := &s.Steps[i]
+		for _, v := range st.Versions {
+			out.counter(c.predictions, v.Predictions, st.Name, v.Model, v.Version, v.Role)
+		}
+		for path, n := range st.Paths {
+			out.counter(c.paths, n, st.Name, path)
+		}
+		out.counter(c.explained, st.Explained, st.Name, "explained")
+		out.counter(c.explained, st.Unexplained, st.Name, "failed")
+		out.counter(c.swaps, st.Status.Swaps, st.Name)
+		if r := st.Status.Rollout; r != nil {
+			out.gauge(c.rollout, r.Share, st.Name, r.Version, r.Role.String())
+		}
+		for j := range st.Served {
+			m := &st.Served[j]
+			out.seconds(c.inference, &m.Seconds, st.Name, m.Version)
+			out.histogram(c.inferenceBatch, &m.Batch, sizes, 1, st.Name, m.Version)
+			for reason, n := range m.Flushes {
+				out.counter(c.flushes, n, st.Name, m.Version, reason)
+			}
+			if m.Instances > 0 && s.Running > 0 {
+				out.gauge(c.busy, m.BusySeconds/(s.Running.Seconds()*float64(m.Instances)), st.Name, m.Version)
+			}
 		}
 	}
 }

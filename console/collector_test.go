@@ -18,6 +18,7 @@ import (
 
 	"github.com/freshet-io/freshet/broker"
 	"github.com/freshet-io/freshet/internal/histogram"
+	"github.com/freshet-io/freshet/model"
 	"github.com/freshet-io/freshet/pipeline"
 )
 
@@ -44,8 +45,16 @@ func full() pipeline.Stats {
 			{Topic: "scored", URL: "postgres://host/db", Carried: 980, Refused: 2},
 		},
 		Freshness: counted(3*ms, 4*ms, 1000*ms), SinceArrival: counted(2*ms, 3*ms, 900*ms),
-		FeatureLookup: counted(ms / 20), BatchRows: counted(100, 900), InferenceBatch: counted(64), Inference: counted(ms),
-		Flushes: map[string]uint64{"full": 2, "idle": 5}, BusySeconds: 5, Instances: 2, Running: 10 * time.Second,
+		FeatureLookup: counted(ms / 20), BatchRows: counted(100, 900), Running: 10 * time.Second,
+		Steps: []pipeline.StepStats{{
+			Name: "fraud-risk", Paths: map[string]uint64{"scored": 980, "fallback_rule": 10}, Explained: 12, Unexplained: 1,
+			Versions: []pipeline.VersionStats{{Model: "fraud-risk", Version: "1.0.0", Role: "champion", Predictions: 900}, {Model: "fraud-risk", Version: "1.1.0", Role: "canary", Predictions: 90}},
+			Served: []pipeline.ServedStats{{
+				Model: "fraud-risk", Version: "1.0.0", Role: "champion", Batch: counted(64), Seconds: counted(ms),
+				Flushes: map[string]uint64{"full": 2, "idle": 5}, BusySeconds: 5, Instances: 2,
+			}},
+			Status: model.Status{Swaps: 1, Rollout: &model.Rollout{Version: "1.1.0", Role: model.Canary, Share: 0.1}},
+		}},
 		Stages: []pipeline.StageStats{
 			{Topic: "transactions", By: "customer_id", Keys: 50, Bytes: 6000, Held: 4, Watermarks: map[int]int64{0: 1522540800e9, 1: 1522540800.5e9}},
 			{Topic: "card-fraud-by-terminal_id", By: "terminal_id", Keys: 100, Bytes: 12000, Store: true, StoredKeys: 900, StoredBytes: 50000, Watermarks: map[int]int64{0: 1522540790e9}},

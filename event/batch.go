@@ -71,6 +71,26 @@ func (c *Column) Copy(from *Column) {
 	}
 }
 
+// Take makes the column's rows the given rows of from, which has the same kind.
+func (c *Column) Take(from *Column, rows []int32) {
+	c.Reset(len(rows))
+	for i, r := range rows {
+		switch c.Kind {
+		case Float:
+			c.Floats[i] = from.Floats[r]
+		case Int, Time:
+			c.Ints[i] = from.Ints[r]
+		case Bool:
+			c.Bools[i] = from.Bools[r]
+		case String:
+			c.Strings[i] = from.Strings[r]
+		}
+		if from.IsNull(int(r)) {
+			c.SetNull(i)
+		}
+	}
+}
+
 // Len returns the number of rows.
 func (c *Column) Len() int {
 	switch c.Kind {

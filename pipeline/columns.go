@@ -9,16 +9,18 @@ type ResultColumn struct {
 }
 
 // ResultColumns are the values of a result in its order: the features, and the
-// fields that feed the model, under "features"; and what the model answered, as
+// fields that feed the model, under "features"; and what the models answered, as
 // "score" and under "outputs".
 func (p *Plan) ResultColumns() (features, outputs []ResultColumn) {
 	of := func(c int) ResultColumn { return ResultColumn{p.columns[c].name, p.columns[c].kind} }
 	for _, c := range p.results {
 		features = append(features, of(c))
 	}
-	if p.infer != nil {
-		for i := range p.infer.outputs {
-			outputs = append(outputs, of(p.infer.outputs[i].column))
+	for _, ip := range p.infers {
+		for i := range ip.outputs {
+			if c := ip.outputs[i].column; c >= 0 { // vectors are no columns
+				outputs = append(outputs, of(c))
+			}
 		}
 	}
 	return features, outputs

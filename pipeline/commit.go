@@ -112,6 +112,9 @@ func (t *task) commitAtOnce(ctx context.Context, next int64) error {
 				t.tx.Publish = append(t.tx.Publish, broker.Publication{Topic: t.p.topics[i], Partition: broker.AnyPartition, Records: recs})
 			}
 		}
+		if len(f.records) > 0 {
+			t.tx.Publish = append(t.tx.Publish, broker.Publication{Topic: t.p.plan.Spec.Predictions(), Partition: t.claim.Partition(), Records: f.records})
+		}
 		for i := range f.moved {
 			t.tx.Publish = append(t.tx.Publish, broker.Publication{Topic: t.shuffle.to.topic, Partition: f.moved[i].partition, Records: f.moved[i].record[:]})
 		}
@@ -128,7 +131,7 @@ func (t *task) commitAtOnce(ctx context.Context, next int64) error {
 
 // stepwise is storage for commits of brokers without transactions.
 type stepwise struct {
-	out   [][]event.Record // by output topic, then dead letters
+	out   [][]event.Record // by output topic, then dead letters, then records of predictions
 	state []event.Record
 	moved []event.Record
 	errs  []error
@@ -146,7 +149,7 @@ type stepwise struct {
 func (t *task) commitInSteps(ctx context.Context, next int64) error {
 	s := &t.stepwise
 	if len(s.out) == 0 {
-		s.out, s.errs = make([][]event.Record, len(t.p.topics)+1), make([]error, len(t.p.topics)+1)
+		s.out, s.errs = make([][]event.Record, len(t.p.topics)+2), make([]error, len(t.p.topics)+2)
 	}
 	for i := range s.out {
 		s.out[i] = s.out[i][:0]
@@ -157,6 +160,10 @@ func (t *task) commitInSteps(ctx context.Context, next int64) error {
 			s.out[i] = append(s.out[i], recs...)
 		}
 		s.out[len(t.p.topics)] = append(s.out[len(t.p.topics)], f.dead...)
+		for _, rec := range f.records {
+			rec.Key = t.p.partitionKeys[t.claim.Partition()]
+			s.out[len(t.p.topics)+1] = append(s.out[len(t.p.topics)+1], rec)
+		}
 		for i := range f.moved {
 			s.moved = t.appendMoved(s.moved, &f.moved[i])
 		}
@@ -190,8 +197,11 @@ func (t *task) publishResults(ctx context.Context) error {
 			continue
 		}
 		topic := t.p.plan.Spec.DeadLetters()
-		if i < len(t.p.topics) {
+		switch {
+		case i < len(t.p.topics):
 			topic = t.p.topics[i]
+		case i > len(t.p.topics):
+			topic = t.p.plan.Spec.Predictions()
 		}
 		wg.Go(func() { _, s.errs[i] = t.p.broker.Publish(ctx, topic, recs) })
 	}

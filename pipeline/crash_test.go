@@ -105,7 +105,7 @@ func (w *crashWorld) run(ctx context.Context, b *broker.Broker) error {
 	if w.checkpoints {
 		spec.State.Checkpoints, spec.State.Every = "file://"+w.folder, 2*time.Millisecond
 	}
-	plan, faults := pipeline.MakePlan(spec, openONNX)
+	plan, faults := pipeline.MakePlan(spec, pipeline.Files(openONNX))
 	if faults != nil {
 		return pipeline.Error(faults)
 	}

@@ -12,7 +12,6 @@ import (
 	"github.com/freshet-io/freshet/event"
 	"github.com/freshet-io/freshet/expr"
 	"github.com/freshet-io/freshet/feature"
-	"github.com/freshet-io/freshet/inference"
 )
 
 // frame is a batch on its way through a task: the rows that came in, the columns
@@ -36,9 +35,7 @@ type frame struct {
 	next      int64  // the claim's position behind it
 	watermark int64  // every row with an earlier time is in this frame or one before, but for late ones
 
-	requests []*inference.Request // the first busy are in use
-	busy     int
-	fallback []bool // rows scored by the fallback; empty where none was
+	scorings []scoring // by infer step
 
 	change []byte // the state's changelog record
 	stated int    // bytes of change in front of what is sent to the next stage
@@ -48,7 +45,10 @@ type frame struct {
 	arena       []byte
 	text        []byte           // of merged rows
 	route       []int            // of each row
+	results     [][]byte         // of each row that was routed, its result's id
 	predictions int              // rows that were routed
+	recorded    []byte           // storage of records
+	records     []event.Record   // of the predictions
 	out         [][]event.Record // by output topic
 	moved       []moved          // to the next stage
 	dead        []event.Record
@@ -117,7 +117,7 @@ func (f *frame) place(row, partition int) (int, int64, event.Headers) {
 
 // reset makes the frame ready for another intake.
 func (f *frame) reset() {
-	f.recs, f.consumed = nil, 0
+	f.recs, f.consumed, f.records = nil, 0, f.records[:0]
 	f.letters = f.letters[:0]
 	f.rows.N = 0
 	f.origins = f.origins[:0]
@@ -150,7 +150,7 @@ type stateStep interface {
 
 // newFrame makes a frame with room for the plan's columns.
 func (p *Plan) newFrame() *frame {
-	f := &frame{columns: make([]*event.Column, len(p.columns)), own: make([]event.Column, len(p.columns))}
+	f := &frame{columns: make([]*event.Column, len(p.columns)), own: make([]event.Column, len(p.columns)), scorings: make([]scoring, len(p.infers))}
 	for i, c := range p.columns {
 		f.own[i].Name, f.own[i].Kind = c.name, c.kind
 		f.columns[i] = &f.own[i]
@@ -182,7 +182,6 @@ func (st *stagePlan) bind(p *Plan, f *frame) {
 	for range f.rows.N {
 		f.skip = append(f.skip, false)
 	}
-	f.fallback = f.fallback[:0]
 }
 
 // windowsStep keeps windows of one key.

@@ -2,263 +2,308 @@ package pipeline
 
 import (
 	"context"
+	"errors"
 	"math"
 	"time"
 
 	"github.com/freshet-io/freshet/errkind"
 	"github.com/freshet-io/freshet/event"
 	"github.com/freshet-io/freshet/inference"
+	"github.com/freshet-io/freshet/lineage"
+	"github.com/freshet-io/freshet/model"
 )
 
-// scorer hands the rows of frames to the model and takes the answers back.
+// scorer hands the rows of frames to the versions of a step's model and takes
+// the answers back. It belongs to one task: submit to the goroutine in front of
+// the model, collect to the one behind it.
 type scorer struct {
 	plan     *inferPlan
-	columns  []columnDef
-	model    *inference.Model
-	meta     inference.Metadata
+	service  *model.Service
+	counters *stepCounters
 	target   time.Duration
-	fallback *exprStep
-	rule     event.Column
+	outputs  []outputPlan
+	vectors  []vectorDef
 
 	partition int
+	outcomes  model.Outcomes
+	dealer    dealer
+	filler    filler
+	fallbacks []fallbackStep
+	again     filler // of collect: for fallbacks and explanations
+	explainer *explainer
+	shadows   *shadows
 }
 
-func newScorer(p *Plan, m *inference.Model, partition int) *scorer {
-	s := &scorer{partition: partition, plan: p.infer, columns: p.columns, model: m, meta: m.Metadata(), target: p.Spec.Freshness.Target}
-	if fb := p.infer.fallback; fb != nil {
-		s.fallback = newExprStep(fb)
-		s.fallback.out = &s.rule
+func (t *task) newScorer(ip *inferPlan) *scorer {
+	p := t.p.plan
+	s := &scorer{
+		plan: ip, service: ip.service, counters: t.p.counters.steps[ip.index], target: p.Spec.Freshness.Target, outputs: ip.outputs, vectors: p.vectors,
+		partition: t.claim.Partition(), filler: newFiller(p, ip), again: newFiller(p, ip),
+		fallbacks: newFallbacks(ip), shadows: newShadows(p, ip),
+	}
+	if ip.spec.Explain != nil {
+		s.explainer = newExplainer(ip)
 	}
 	return s
 }
 
-// submit sends every row of the frame to the model, in runs of at most its
-// greatest batch. It blocks while the model's queue is full.
+// submit deals the frame's rows to versions and sends them there, in runs of at
+// most the greatest batch. It blocks while a version's queue is full, except for
+// what is only compared.
 func (s *scorer) submit(ctx context.Context, f *frame) error {
-	f.busy = 0
-	for from := 0; from < f.rows.N; from += s.model.MaxBatch() {
-		to := min(from+s.model.MaxBatch(), f.rows.N)
-		if f.busy == len(f.requests) {
-			f.requests = append(f.requests, &inference.Request{In: make([]inference.Tensor, len(s.meta.Inputs))})
+	sc := &f.scorings[s.plan.index]
+	sc.begin(f.rows.N, len(s.vectors))
+	sc.serving = s.service.Acquire()
+	if sc.trial = sc.serving.Challenger() != nil; sc.trial {
+		sc.try(f.rows.N)
+	}
+	d := &s.dealer
+	d.deal(s, f, sc)
+	var err error
+	if d.all {
+		err = s.send(ctx, f, sc, sc.serving.Champion(), nil, f.rows.N)
+	}
+	for i := 0; !d.all && err == nil && i < len(d.hands); i++ {
+		h := &d.hands[i]
+		err = s.send(ctx, f, sc, h.arm, h.rows, len(h.rows))
+	}
+	if err != nil {
+		for _, r := range sc.runs[:sc.busy] {
+			_ = r.req.Wait(context.Background())
 		}
-		r := f.requests[f.busy]
-		for i := range r.In {
-			s.fill(&r.In[i], s.meta.Inputs[i], s.plan.inputs[i], f, from, to)
-		}
-		// Rows that were late when they arrived do not hold a batch open.
-		r.Deadline = time.Unix(0, f.rows.Arrival[from]).Add(s.target)
-		if err := s.model.Submit(ctx, r); err != nil {
-			return err
-		}
-		f.busy++
+		sc.release()
+		return err
+	}
+	if len(d.beside) > 0 {
+		s.shadows.send(s, f, sc, d.besideArm, d.beside)
 	}
 	return nil
 }
 
-// fill writes columns side by side into a row-major tensor.
-func (s *scorer) fill(t *inference.Tensor, sig inference.Signature, columns []int, f *frame, from, to int) {
-	n, k := to-from, len(columns)
-	t.Name, t.Type = sig.Name, sig.Type
-	t.Shape = append(append(t.Shape[:0], n), k)
-	switch sig.Type {
-	case inference.Float32:
-		t.F32 = sized(t.F32, n*k)
-		for j, c := range columns {
-			floats(f.columns[c], from, to, t.F32[j:], k)
+// send submits rows to one version.
+func (s *scorer) send(ctx context.Context, f *frame, sc *scoring, arm *model.Arm, rows []int32, n int) error {
+	a := sc.armOf(arm)
+	most := arm.Model.MaxBatch()
+	for from := 0; from < n; from += most {
+		to := min(from+most, n)
+		r := sc.next()
+		r.arm, r.from, r.n, r.rows = a, from, to-from, r.rows[:0]
+		if rows != nil {
+			r.rows = append(r.rows, rows[from:to]...)
+		} else {
+			r.rows = nil
 		}
-	case inference.Float64:
-		t.F64 = sized(t.F64, n*k)
-		for j, c := range columns {
-			floats(f.columns[c], from, to, t.F64[j:], k)
-		}
-	case inference.Int64:
-		t.I64 = sized(t.I64, n*k)
-		for j, c := range columns {
-			ints(f.columns[c], from, to, t.I64[j:], k)
-		}
-	case inference.Int32:
-		t.I32 = sized(t.I32, n*k)
-		for j, c := range columns {
-			ints(f.columns[c], from, to, t.I32[j:], k)
-		}
-	case inference.Bool:
-		t.Bool = sized(t.Bool, n*k)
-		for j, c := range columns {
-			for i := from; i < to; i++ {
-				t.Bool[(i-from)*k+j] = truth(f.columns[c], i)
-			}
-		}
-	case inference.String:
-		t.Str = sized(t.Str, n*k)
-		for j, c := range columns {
-			for i := from; i < to; i++ {
-				t.Str[(i-from)*k+j] = f.columns[c].Strings[i]
-			}
+		s.fillRun(f, r, arm)
+		if err := arm.Model.Submit(ctx, &r.req); err != nil {
+			sc.busy--
+			return err
 		}
 	}
+	return nil
 }
 
-func sized[T any](s []T, n int) []T {
-	if cap(s) < n {
-		return make([]T, n)
+// fillRun writes a run's inputs and times.
+func (s *scorer) fillRun(f *frame, r *run, arm *model.Arm) {
+	s.filler.fill(&r.req, arm.Model.Metadata().Inputs, f, r)
+	first, last := f.rows.Arrival[r.row(0)], f.rows.Arrival[r.row(r.n-1)]
+	// Rows that were late when they arrived do not hold a batch open.
+	r.req.Deadline = time.Unix(0, first).Add(s.target)
+	r.req.Expires = time.Time{}
+	if s.plan.spec.Late != LateAnyway {
+		r.req.Expires = time.Unix(0, max(first, last)).Add(s.target)
 	}
-	return s[:n]
-}
-
-// floats writes a column's rows with a stride; a row without a value is NaN.
-func floats[T float32 | float64](c *event.Column, from, to int, dst []T, stride int) {
-	at := 0
-	switch c.Kind {
-	case event.Float:
-		for _, v := range c.Floats[from:to] {
-			dst[at] = T(v)
-			at += stride
-		}
-	case event.Int:
-		for _, v := range c.Ints[from:to] {
-			dst[at] = T(v)
-			at += stride
-		}
-	case event.Bool:
-		for _, v := range c.Bools[from:to] {
-			dst[at] = 0
-			if v {
-				dst[at] = 1
-			}
-			at += stride
-		}
-	}
-	if c.Null != nil {
-		for i, null := range c.Null[from:to] {
-			if null {
-				dst[i*stride] = T(math.NaN())
-			}
-		}
-	}
-}
-
-func ints[T int32 | int64](c *event.Column, from, to int, dst []T, stride int) {
-	for i := from; i < to; i++ {
-		var v T
-		switch c.Kind {
-		case event.Int:
-			v = T(c.Ints[i])
-		case event.Float:
-			v = T(c.Floats[i])
-		case event.Bool:
-			if c.Bools[i] {
-				v = 1
-			}
-		}
-		dst[(i-from)*stride] = v
-	}
-}
-
-func truth(c *event.Column, i int) bool {
-	switch c.Kind {
-	case event.Bool:
-		return c.Bools[i]
-	case event.Int:
-		return c.Ints[i] != 0
-	}
-	return c.Floats[i] != 0
 }
 
 // collect waits for the answers, writes them into the frame's columns, and
-// turns rows that the model refused over to the fallback or to dead letters.
-// It always waits for every request, for they belong to the model until then.
-func (s *scorer) collect(f *frame) (failed int) {
-	for i := range s.plan.outputs {
-		f.columns[s.plan.outputs[i].column].Reset(f.rows.N)
-	}
-	from := 0
-	for _, r := range f.requests[:f.busy] {
-		_ = r.Wait(context.Background()) // cannot fail: the context is never done
-		n := r.In[0].Rows()
-		err := r.Err
-		for i := 0; err == nil && i < len(s.plan.outputs); i++ {
-			o := &s.plan.outputs[i]
-			err = gather(f.columns[o.column], from, &r.Out[o.tensor], o.element)
-		}
-		if err != nil {
-			for i := range n {
-				s.refuse(f, from+i, r.Attempts, err)
-			}
-			failed += n
+// turns rows without one over to the fallbacks or to dead letters. It always
+// waits for every request, for they belong to the model until then.
+func (s *scorer) collect(ctx context.Context, f *frame) (failed int) {
+	sc := &f.scorings[s.plan.index]
+	for i := range s.outputs {
+		if c := s.outputs[i].column; c >= 0 {
+			f.columns[c].Reset(f.rows.N)
 		} else {
-			for _, bad := range r.Failed {
-				s.refuse(f, from+bad.Row, r.Attempts, bad.Err)
-			}
-			failed += len(r.Failed)
+			sc.vectors[s.outputs[i].vector].reset(f.rows.N)
 		}
-		from += n
 	}
-	if s.fallback != nil && len(f.fallback) > 0 {
-		s.fallback.fill(f)
-		score := f.columns[s.plan.score]
-		for i, use := range f.fallback {
-			if !use {
-				continue
-			}
-			if s.rule.IsNull(i) {
-				f.refuse(i, s.partition, "inference", "infer", 1,
-					errkind.New(errkind.Permanent, "the model failed, and its fallback has no value for this event"))
-				continue
-			}
-			switch s.rule.Kind {
-			case event.Int:
-				score.Floats[i] = float64(s.rule.Ints[i])
-			default:
-				score.Floats[i] = s.rule.Floats[i]
-			}
-		}
+	for _, r := range sc.runs[:sc.busy] {
+		_ = r.req.Wait(context.Background()) // cannot fail: the context is never done
+		s.take(f, sc, r, lineage.Scored)
+	}
+	failed = len(sc.failed)
+	s.blank(f, sc)
+	if len(sc.failed) > 0 {
+		s.fallBack(ctx, f, sc)
+	}
+	s.shadows.collect(s, f, sc)
+	if s.explainer != nil {
+		s.explainer.run(ctx, s, f, sc)
 	}
 	return failed
 }
 
-// refuse takes a row that the model did not score.
-func (s *scorer) refuse(f *frame, row, attempts int, err error) {
-	if s.fallback == nil {
-		f.refuse(row, s.partition, "inference", "infer", attempts, err)
+// take writes the answers of a run into the frame, and notes the rows without one.
+func (s *scorer) take(f *frame, sc *scoring, r *run, path lineage.Path) {
+	r.failed = model.Failures{}
+	call := uint16(len(sc.calls))
+	sc.calls = append(sc.calls, lineage.Call{Answered: r.req.Answered.UnixNano(), Rows: r.req.BatchRows, Reason: r.req.Reason, Attempts: r.req.Attempts})
+	err := r.req.Err
+	for i := 0; err == nil && i < len(s.outputs); i++ {
+		o := &s.outputs[i]
+		if o.column < 0 {
+			err = sc.vectors[o.vector].gather(r, &r.req.Out[o.tensor])
+		} else {
+			err = gather(f.columns[o.column], r, &r.req.Out[o.tensor], o.element)
+		}
+	}
+	if err != nil {
+		for i := range r.n {
+			s.miss(sc, r, i, err)
+			sc.arm[r.row(i)] = r.arm
+		}
 		return
 	}
-	for len(f.fallback) < f.rows.N {
-		f.fallback = append(f.fallback, false)
+	for i := range r.n {
+		row := r.row(i)
+		sc.arm[row], sc.path[row], sc.call[row] = r.arm, path, call
+		if i < len(r.req.Cached) && r.req.Cached[i] && path == lineage.Scored {
+			sc.path[row] = lineage.Cached
+		}
 	}
-	f.fallback[row] = true
-	for i := range s.plan.outputs {
-		f.columns[s.plan.outputs[i].column].SetNull(row)
+	bad := r.req.Failed
+	for _, b := range bad {
+		s.miss(sc, r, b.Row, b.Err)
 	}
-	f.columns[s.plan.score].Null[row] = false
+	if s.plan.score < 0 {
+		return
+	}
+	// A score that is no number would route as if there were none.
+	score := f.columns[s.plan.score].Floats
+	for i := range r.n {
+		if row := r.row(i); math.IsNaN(score[row]) || math.IsInf(score[row], 0) {
+			if len(bad) > 0 && bad[0].Row == i { // refused already
+				bad = bad[1:]
+				continue
+			}
+			s.miss(sc, r, i, errNoNumber)
+		}
+	}
+}
+
+// miss notes that the i-th row of a run has no answer.
+func (s *scorer) miss(sc *scoring, r *run, i int, err error) {
+	r.failed[errkind.Of(err)]++
+	sc.failed = append(sc.failed, failure{int32(r.row(i)), r.req.Attempts, err})
+}
+
+var errNoNumber = errkind.New(errkind.Permanent, "the model's score is not a number (NaN or infinite)")
+
+// blank takes the values of rows without an answer away.
+func (s *scorer) blank(f *frame, sc *scoring) {
+	for _, x := range sc.failed {
+		s.clear(f, sc, int(x.row))
+	}
+	for row, p := range sc.path {
+		if p == lineage.Skipped {
+			s.clear(f, sc, row)
+		}
+	}
+}
+
+func (s *scorer) clear(f *frame, sc *scoring, row int) {
+	sc.call[row] = 0
+	for i := range s.outputs {
+		if c := s.outputs[i].column; c >= 0 {
+			f.columns[c].SetNull(row)
+		} else {
+			sc.vectors[s.outputs[i].vector].null[row] = true
+		}
+	}
+}
+
+// refuse makes dead letters of rows that nothing gave an answer for.
+func (s *scorer) refuse(f *frame, x failure) {
+	err := x.err
+	if len(s.fallbacks) > 0 {
+		err = errkind.Errorf(errkind.Of(err), "%w; and no fallback has an answer", err)
+	}
+	if errors.Is(err, inference.ErrExpired) {
+		f.refuse(int(x.row), s.partition, "late", "infer", x.attempts, err)
+		return
+	}
+	f.refuse(int(x.row), s.partition, "inference", "infer", x.attempts, err)
 }
 
 // gather copies one element of each row of a tensor into a column.
-func gather(c *event.Column, from int, t *inference.Tensor, element int) error {
-	n := t.Rows()
-	stride := 1
-	for _, d := range t.Shape[1:] {
-		stride *= d
-	}
+func gather(c *event.Column, r *run, t *inference.Tensor, element int) error {
+	stride := rowSize(t)
 	if element >= stride {
 		return errkind.Errorf(errkind.Permanent, "the model's output %q has %d values a row, and element %d is wanted", t.Name, stride, element)
 	}
+	if t.Rows() != r.n {
+		return errkind.Errorf(errkind.Permanent, "the model's output %q has %d rows for %d", t.Name, t.Rows(), r.n)
+	}
 	at := element
-	for i := from; i < from+n; i++ {
+	for i := range r.n {
+		row := r.row(i)
 		switch t.Type {
 		case inference.Float32:
-			c.Floats[i] = float64(t.F32[at])
+			c.Floats[row] = float64(t.F32[at])
 		case inference.Float64:
-			c.Floats[i] = t.F64[at]
+			c.Floats[row] = t.F64[at]
 		case inference.Int64:
-			c.Ints[i] = t.I64[at]
+			c.Ints[row] = t.I64[at]
 		case inference.Int32:
-			c.Ints[i] = int64(t.I32[at])
+			c.Ints[row] = int64(t.I32[at])
 		case inference.Bool:
-			c.Bools[i] = t.Bool[at]
+			c.Bools[row] = t.Bool[at]
 		case inference.String:
-			c.Strings[i] = t.Str[at]
+			c.Strings[row] = t.Str[at]
 		}
 		at += stride
+	}
+	return nil
+}
+
+// rowSize is the number of elements of a tensor's row.
+func rowSize(t *inference.Tensor) int {
+	n := 1
+	for _, d := range t.Shape[1:] {
+		n *= d
+	}
+	return n
+}
+
+func (v *vector) reset(n int) {
+	v.width = 0
+	v.values = v.values[:0]
+	v.null = sized(v.null, n)
+	clear(v.null)
+}
+
+// gather copies whole rows of a tensor.
+func (v *vector) gather(r *run, t *inference.Tensor) error {
+	w := rowSize(t)
+	if v.width == 0 {
+		v.width = w
+		v.values = sized(v.values, w*len(v.null))
+		clear(v.values)
+	}
+	if w != v.width || t.Rows() != r.n {
+		return errkind.Errorf(errkind.Permanent, "the model's output %q has %d rows of %d values, and %d of %d are wanted", t.Name, t.Rows(), w, r.n, v.width)
+	}
+	for i := range r.n {
+		to := v.values[r.row(i)*w:][:w]
+		switch t.Type {
+		case inference.Float32:
+			for j, x := range t.F32[i*w : (i+1)*w] {
+				to[j] = float64(x)
+			}
+		case inference.Float64:
+			copy(to, t.F64[i*w:(i+1)*w])
+		default:
+			return errkind.Errorf(errkind.Permanent, "the model's output %q holds %s, and a vector holds numbers", t.Name, t.Type)
+		}
 	}
 	return nil
 }

@@ -82,6 +82,8 @@ var fileKeys = object{keys: []key{
 	{"tables", "", "Tables that features look values up in, by name.", mapForm(oneForm(fileTableKeys.form(), topicTableKeys.form(), serverTableKeys.form()))},
 	{"labels", "", "A second source, of what becomes known about events later.", labelsKeys.form()},
 	{"state", "", "Where keyed state is kept.", stateKeys.form()},
+	{"models", "", "URL of the registry that models are looked up in by name: file:///…, s3://…, mlflow+http://… (default: the folder models in the data folder).", textForm()},
+	{"record", "", "How long the records of predictions are kept; off keeps none.", anyForm(choiceForm([]string{"on", "off"}), recordKeys.form())},
 	{"steps", "steps: [{features: …}, {infer: …}, {route: …}]", "What is computed, in order; route is the last.", filledForm(listForm(stepKeys.form()))},
 	{"outputs", "", "Settings of the topics that results go to, by topic.", namedForm(validTopic, anyForm(nullForm(), outputKeys.form()))},
 }}
@@ -267,23 +269,6 @@ var lookupKeys = object{keys: []key{
 	{"key", "key: merchant_id", "The field or feature that is looked up.", textForm()},
 	{"fields", "fields: [risk]", "The fields of the row; each becomes a column NAME.FIELD.", filledForm(listForm(textForm()))},
 	{"default", "", "The values where the table has no such row, by field.", mapForm(literalForm())},
-}}
-
-var inferKeys = object{keys: []key{
-	{"model", "model: models/fraud-risk.onnx", "An ONNX file, relative to this file.", textForm()},
-	{"inputs", "inputs: [amount, customer_tx_1d]", "Fields and features in the order of the model's input, or by the names of its inputs.", anyForm(filledForm(listForm(textForm())), filledForm(mapForm(textForm())))},
-	{"outputs", "", "Names for the model's answer: probability, label, value, or one of its outputs, with [i] for one element.", namedForm(validFeature, textForm())},
-	{"batch", "", "Bounds of what the model is given at once.", batchKeys.form()},
-	{"prefer", "", "latency (the default): no row waits while the model is idle; throughput: rows wait for a full batch as long as none is late.", choiceForm(preferWords)},
-	{"fallback", "", "The score where the model fails.", fallbackKeys.form()},
-}}
-
-var batchKeys = object{keys: []key{
-	{"max", "", "The most rows of one call (default 256).", wholeForm(1, maxBatch)},
-}}
-
-var fallbackKeys = object{keys: []key{
-	{"expr", `expr: "0.0"`, "A CEL expression that gives a number.", exprForm()},
 }}
 
 var caseKeys = object{keys: []key{

@@ -30,7 +30,7 @@ func lint(path string) []pipeline.Fault {
 	if len(faults) > 0 {
 		return faults
 	}
-	plan, faults := pipeline.MakePlan(spec, openONNX)
+	plan, faults := pipeline.MakePlan(spec, pipeline.Files(openONNX))
 	if plan != nil {
 		if err := plan.Close(); err != nil {
 			return append(faults, pipeline.Fault{Message: err.Error()})

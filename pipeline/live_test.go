@@ -198,7 +198,7 @@ func TestLabelsReachStateThatWasReadBackFromTheChangelog(t *testing.T) {
 					t.Fatal(pipeline.Error(faults))
 				}
 				spec.State.Store, spec.State.Memory = kind, 64<<10
-				plan, faults := pipeline.MakePlan(spec, s.open)
+				plan, faults := pipeline.MakePlan(spec, pipeline.Files(s.open))
 				if faults != nil {
 					t.Fatal(pipeline.Error(faults))
 				}

@@ -2,6 +2,8 @@ package pipeline
 
 import (
 	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -35,7 +37,8 @@ func Parse(path string, data []byte, env func(string) (string, bool)) (*Spec, []
 	if root == nil {
 		return nil, r.faults
 	}
-	s := &Spec{File: path, Freshness: Freshness{Target: 2 * time.Second, Quantile: 0.99}}
+	sum := sha256.Sum256(data)
+	s := &Spec{File: path, digest: hex.EncodeToString(sum[:]), Freshness: Freshness{Target: 2 * time.Second, Quantile: 0.99}}
 	top := r.object(root, "the pipeline", &fileKeys)
 	s.Name = r.name(top["name"], "name")
 	r.freshness(top["freshness"], &s.Freshness)
@@ -43,6 +46,10 @@ func Parse(path string, data []byte, env func(string) (string, bool)) (*Spec, []
 	s.Labels = r.labels(top["labels"])
 	s.State = r.state(top["state"])
 	s.Tables = r.tables(top["tables"])
+	if n := top["models"]; n != nil {
+		s.Models, s.modelsPos = r.str(n, "models"), posOf(n)
+	}
+	s.Record = r.record(top["record"])
 	s.Steps, s.stepsPos = r.steps(top["steps"]), posOf(top["steps"])
 	s.Outputs = r.outputs(top["outputs"])
 	r.check(s)
@@ -112,13 +119,9 @@ func (r *reader) check(s *Spec) {
 	if src := &s.Source; src.Order != "" && src.OrderWait >= s.Freshness.Target && s.Freshness.Target > 0 {
 		r.fault(src.orderPos, "order-wait", "shorten the wait, or give the freshness a longer target", "source.time.order waits %v, which leaves nothing of the freshness target of %v", src.OrderWait, s.Freshness.Target)
 	}
-	infers := 0
+	r.checkInfers(s)
 	for i, st := range s.Steps {
 		switch st := st.(type) {
-		case *Infer:
-			if infers++; infers == 2 {
-				r.fault(st.pos, "one-infer", "keep one, or make a second pipeline that reads the first one's results", "a pipeline has one infer step, and this is the second")
-			}
 		case *Route:
 			if i != len(s.Steps)-1 {
 				r.fault(s.Steps[i+1].place(), "after-route", "move it before the route step", "no step can follow route: the results have left")
@@ -170,7 +173,7 @@ func (r *reader) checkTarget(s *Spec, topic string, at Pos) {
 		r.fault(at, "loop", "choose another topic", "route leads back to the labels' topic %q", topic)
 	case slices.ContainsFunc(s.Tables, func(t Table) bool { return t.Topic == topic }):
 		r.fault(at, "loop", "choose another topic", "route leads back to the table's topic %q", topic)
-	case topic == s.DeadLetters(), topic == s.StateTopic():
+	case topic == s.DeadLetters(), topic == s.StateTopic(), topic == s.Predictions():
 		r.fault(at, "reserved-topic", "choose another topic", "the topic %q belongs to the pipeline itself", topic)
 	case strings.HasPrefix(topic, shuffles):
 		r.fault(at, "reserved-topic", "choose another topic", "topics that begin with %q belong to the pipeline itself", shuffles)

@@ -87,47 +87,6 @@ func (r *reader) column(p Pos, what, name string) bool {
 	return true
 }
 
-func (r *reader) infer(step entry) *Infer {
-	in := &Infer{pos: step.pos, MaxBatch: 256}
-	m := r.object(step.value, "infer", &inferKeys)
-	in.Model, in.modelPos = r.str(m["model"], "infer.model"), posOf(m["model"])
-	if n := m["inputs"]; n != nil {
-		r.inferInputs(n, in)
-	}
-	if n := m["outputs"]; n != nil {
-		for _, e := range r.entries(n, "infer.outputs") {
-			r.column(e.pos, "output", e.key)
-			in.Outputs = append(in.Outputs, ModelOutput{Name: e.key, Value: r.str(e.value, "infer.outputs."+e.key), pos: posOf(e.value)})
-		}
-	}
-	if n := m["batch"]; n != nil {
-		in.MaxBatch = r.integer(r.object(n, "infer.batch", &batchKeys)["max"], "infer.batch.max", 1, maxBatch, in.MaxBatch)
-	}
-	in.Throughput = r.choice(m["prefer"], "infer.prefer", preferWords) == 1
-	if n := m["fallback"]; n != nil {
-		in.Fallback = r.expr(r.object(n, "infer.fallback", &fallbackKeys)["expr"], "infer.fallback.expr")
-	}
-	return in
-}
-
-func (r *reader) inferInputs(n *yaml.Node, in *Infer) {
-	if n.Kind == yaml.MappingNode {
-		for _, e := range r.entries(n, "infer.inputs") {
-			in.InputNames = append(in.InputNames, e.key)
-			in.Inputs = append(in.Inputs, r.str(e.value, "infer.inputs."+e.key))
-			in.inputPos = append(in.inputPos, posOf(e.value))
-		}
-	} else {
-		for _, i := range r.items(n, "infer.inputs") {
-			in.Inputs = append(in.Inputs, r.str(i, "infer.inputs"))
-			in.inputPos = append(in.inputPos, posOf(i))
-		}
-	}
-	if len(in.Inputs) == 0 && n.Kind != yaml.ScalarNode {
-		r.fault(posOf(n), "empty", "name the features that feed the model, in its order", "infer.inputs is empty")
-	}
-}
-
 func (r *reader) route(step entry) *Route {
 	rt := &Route{pos: step.pos}
 	for _, n := range r.items(step.value, "route") {

@@ -140,7 +140,7 @@ func (s *setup) with(d *shelf, frame int) *pipeline.Pipeline {
 	if faults != nil {
 		s.t.Fatal(pipeline.Error(faults))
 	}
-	plan, faults := pipeline.MakePlan(spec, s.open)
+	plan, faults := pipeline.MakePlan(spec, pipeline.Files(s.open))
 	if faults != nil {
 		s.t.Fatal(pipeline.Error(faults))
 	}
@@ -550,7 +550,7 @@ func TestFeaturesAreLookedUpInARedisServer(t *testing.T) {
 	if faults != nil {
 		t.Fatal(pipeline.Error(faults))
 	}
-	plan, faults := pipeline.MakePlan(spec, s.open)
+	plan, faults := pipeline.MakePlan(spec, pipeline.Files(s.open))
 	if faults != nil {
 		t.Fatal(pipeline.Error(faults))
 	}

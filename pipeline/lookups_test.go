@@ -90,7 +90,7 @@ steps:
 // TestCasesMaySendLabels: a label counts for the events at its time and behind.
 func TestCasesMaySendLabels(t *testing.T) {
 	file := inline(t, labelsByEvent)
-	deps := pipeline.CaseDeps{OpenModel: openONNX, NewBroker: func() (*broker.Broker, func() error, error) {
+	deps := pipeline.CaseDeps{OpenModel: pipeline.Files(openONNX), NewBroker: func() (*broker.Broker, func() error, error) {
 		j, err := journal.Open(t.TempDir(), journal.Options{})
 		if err != nil {
 			return nil, nil, err

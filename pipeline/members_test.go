@@ -64,7 +64,7 @@ func (g *group) join(l *link) *member {
 	if g.paged {
 		spec.State.Store, spec.State.Memory = "map", 16<<10
 	}
-	plan, faults := pipeline.MakePlan(spec, g.open)
+	plan, faults := pipeline.MakePlan(spec, pipeline.Files(g.open))
 	if faults != nil {
 		g.t.Fatal(pipeline.Error(faults))
 	}

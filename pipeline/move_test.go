@@ -34,7 +34,7 @@ func (m *moving) pipeline() *pipeline.Pipeline {
 		m.t.Fatal(pipeline.Error(faults))
 	}
 	spec.State.Checkpoints, spec.State.Every = "file://"+m.folder, 5*time.Millisecond
-	plan, faults := pipeline.MakePlan(spec, m.open)
+	plan, faults := pipeline.MakePlan(spec, pipeline.Files(m.open))
 	if faults != nil {
 		m.t.Fatal(pipeline.Error(faults))
 	}

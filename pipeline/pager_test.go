@@ -28,7 +28,7 @@ func TestStateThatDoesNotFitIntoMemoryGivesTheSameFeatures(t *testing.T) {
 					t.Fatal(pipeline.Error(faults))
 				}
 				spec.State.Store, spec.State.Memory = kind, 16<<10
-				plan, faults := pipeline.MakePlan(spec, s.open)
+				plan, faults := pipeline.MakePlan(spec, pipeline.Files(s.open))
 				if faults != nil {
 					t.Fatal(pipeline.Error(faults))
 				}
@@ -68,7 +68,7 @@ func TestAChangedPipelineKeepsTheStateThatFits(t *testing.T) {
 			t.Fatal(pipeline.Error(faults))
 		}
 		change(spec.Steps[0].(*pipeline.Features))
-		plan, faults := pipeline.MakePlan(spec, s.open)
+		plan, faults := pipeline.MakePlan(spec, pipeline.Files(s.open))
 		if faults != nil {
 			t.Fatal(pipeline.Error(faults))
 		}

@@ -129,15 +129,18 @@ func (d *picture) task(st *stagePlan, last bool) {
 	if !last {
 		return
 	}
-	if p.infer != nil {
-		in := p.infer.spec
-		outputs := make([]string, len(p.infer.outputs))
-		for i, o := range p.infer.outputs {
+	for _, ip := range p.infers {
+		outputs := make([]string, len(ip.outputs))
+		for i, o := range ip.outputs {
 			outputs[i] = o.name
 		}
-		d.line("infer", fmt.Sprintf("%s: %s -> %s", in.Model, plural(len(in.Inputs), "input"), strings.Join(outputs, ", ")))
+		name := "infer"
+		if len(p.infers) > 1 {
+			name += " " + ip.spec.Name
+		}
+		d.line(name, fmt.Sprintf("%s: %s -> %s", ip.spec.Model, plural(len(ip.spec.Inputs), "input"), strings.Join(outputs, ", ")))
+		d.steps(ip.after)
 	}
-	d.steps(p.back)
 	if rt, ok := s.Steps[len(s.Steps)-1].(*Route); ok {
 		var lines []string
 		for i, c := range rt.Cases {

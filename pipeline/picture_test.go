@@ -25,7 +25,7 @@ func TestPlansAreDrawn(t *testing.T) {
 			if len(faults) > 0 {
 				t.Fatal(pipeline.Error(faults))
 			}
-			plan, faults := pipeline.MakePlan(spec, openONNX)
+			plan, faults := pipeline.MakePlan(spec, pipeline.Files(openONNX))
 			if len(faults) > 0 {
 				t.Fatal(pipeline.Error(faults))
 			}

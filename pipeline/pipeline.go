@@ -14,7 +14,6 @@ import (
 	"github.com/freshet-io/freshet/broker"
 	"github.com/freshet-io/freshet/errkind"
 	"github.com/freshet-io/freshet/event"
-	"github.com/freshet-io/freshet/inference"
 	"github.com/freshet-io/freshet/state"
 )
 
@@ -46,7 +45,6 @@ type Pipeline struct {
 	plan   *Plan
 	broker *broker.Broker
 	log    *slog.Logger
-	model  *inference.Model // nil without an infer step
 	topics []string
 	// partitions is the number of the source's partitions, set when Run begins.
 	partitions int
@@ -93,14 +91,10 @@ func New(plan *Plan, d Deps) (*Pipeline, error) {
 	p.counters.reasons = map[string]uint64{}
 	p.counters.states, p.counters.checkpoints = map[[2]int]stateSize{}, map[[2]int]checkpointed{}
 	p.counters.tables = tableCountersOf(plan)
-	p.counters.routes = make([]atomic.Uint64, len(plan.routes))
-	if plan.infer != nil {
-		cfg := inference.Config{MaxBatch: plan.infer.spec.MaxBatch}
-		if plan.infer.spec.Throughput {
-			cfg.Prefer = inference.Throughput
-		}
-		p.model = inference.New(plan.Model, cfg)
+	for range plan.infers {
+		p.counters.steps = append(p.counters.steps, newStepCounters())
 	}
+	p.counters.routes = make([]atomic.Uint64, len(plan.routes))
 	return p, nil
 }
 
@@ -111,10 +105,7 @@ func (p *Pipeline) Close() (err error) {
 	}
 	p.closers = nil
 	err = errors.Join(err, p.bridges.Load().close())
-	if p.model != nil {
-		err = errors.Join(err, p.model.Close())
-	}
-	return err
+	return errors.Join(err, p.plan.Close())
 }
 
 // RunOptions says how long to run.
@@ -181,6 +172,13 @@ func (p *Pipeline) Run(ctx context.Context, o RunOptions) (err error) {
 		})
 	}
 	p.bridges.Load().run(ctx, &tasks, stop)
+	for _, in := range p.plan.infers {
+		tasks.Go(func() {
+			if err := in.service.Run(ctx); err != nil {
+				stop(err)
+			}
+		})
+	}
 	p.ready.Store(true)
 	for i, st := range p.plan.stages {
 		claimers.Go(func() {
@@ -305,6 +303,12 @@ func (p *Pipeline) ensureTopics(ctx context.Context) error {
 	if _, err := p.ensure(ctx, broker.TopicConfig{Name: spec.DeadLetters(), Partitions: 1}); err != nil {
 		return err
 	}
+	if !spec.Record.Off {
+		c := broker.TopicConfig{Name: spec.Predictions(), Partitions: p.partitions, Retention: spec.Record.Retention}
+		if err := p.ensureAs(ctx, c, "the topic of predictions"); err != nil {
+			return err
+		}
+	}
 	if l := spec.Labels; l != nil {
 		t, err := p.ensure(ctx, broker.TopicConfig{Name: l.Topic, Partitions: l.Partitions, DedupWindow: DedupWindow})
 		if err != nil {
@@ -329,7 +333,13 @@ func (p *Pipeline) ensureTopics(ctx context.Context) error {
 
 // ensureEqual makes an internal topic, which has the source's partitions.
 func (p *Pipeline) ensureEqual(ctx context.Context, topic, what string) error {
-	t, err := p.ensure(ctx, broker.TopicConfig{Name: topic, Partitions: p.partitions})
+	return p.ensureAs(ctx, broker.TopicConfig{Name: topic, Partitions: p.partitions}, what)
+}
+
+// ensureAs makes a topic that has to have the partitions of c.
+func (p *Pipeline) ensureAs(ctx context.Context, c broker.TopicConfig, what string) error {
+	topic := c.Name
+	t, err := p.ensure(ctx, c)
 	if err == nil && len(t.Partitions) != p.partitions {
 		err = errkind.Errorf(errkind.Config, "the source %s has %d partitions and %s %s has %d: delete the pipeline's internal topics to begin with empty windows",
 			p.plan.Spec.Source.Topic, p.partitions, what, topic, len(t.Partitions))

@@ -1,6 +1,9 @@
 package pipeline
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -11,10 +14,8 @@ import (
 	"github.com/freshet-io/freshet/expr"
 	"github.com/freshet-io/freshet/feature"
 	"github.com/freshet-io/freshet/inference"
+	"github.com/freshet-io/freshet/model"
 )
-
-// ModelOpener opens the model at a path; its error says what to do.
-type ModelOpener func(path string) (inference.Driver, error)
 
 // Plan is a pipeline file that fits its contract, tables and model: what each
 // task does, with every name resolved to a column. It is read-only, shared by
@@ -22,7 +23,6 @@ type ModelOpener func(path string) (inference.Driver, error)
 type Plan struct {
 	Spec     *Spec
 	Contract *contract.Contract
-	Model    inference.Driver // nil where there is no infer step
 
 	// LabelContract is that of Spec.Labels; nil without.
 	LabelContract *contract.Contract
@@ -32,8 +32,9 @@ type Plan struct {
 	series  *seriesPlan    // nil without a resample step
 	order   int            // the column of Source.Order; -1 without
 	stages  []*stagePlan   // before the model
-	infer   *inferPlan
-	back    []planStep // after the model, in the last stage
+	infers  []*inferPlan
+	digest  string // of the file and the contract
+	vectors []vectorDef
 	routes  []routePlan
 	results []int // columns that a result shows as features, in order
 	lookups []*lookupPlan
@@ -118,22 +119,78 @@ func (m *maskPlan) reads() []int {
 	return []int{m.cond, m.field}
 }
 
+// inferPlan is an infer step with its names resolved, and the steps behind it.
 type inferPlan struct {
-	spec *Infer
-	// inputs holds, for each model input, the columns that fill its row.
-	inputs  [][]int
+	spec    *Infer
+	index   int
+	service *model.Service
+	// meta is the champion's when the plan was made; later versions fit it.
+	meta inference.Metadata
+	// inputs holds, for each model input, what fills its row.
+	inputs  []inputPlan
 	outputs []outputPlan
 	score   int // column of the output called score; -1 without
-	// fallback fills score where the model failed.
-	fallback *exprPlan
+	// target is the score, as explanations name it.
+	target    inference.Target
+	fallbacks []fallbackPlan
+	key       int       // column whose values are dealt to arms; -1: the event's key
+	explain   *exprPlan // condition of explanations; nil: always
+	after     []planStep
+}
+
+// reads are the columns that the step takes.
+func (ip *inferPlan) reads() (cs []int) {
+	for _, in := range ip.inputs {
+		cs = append(cs, in.columns...)
+	}
+	if ip.key >= 0 {
+		cs = append(cs, ip.key)
+	}
+	for _, f := range ip.fallbacks {
+		for _, r := range f.rule {
+			if r.expr != nil {
+				cs = append(cs, r.expr.vars...)
+			}
+		}
+	}
+	if ip.explain != nil {
+		cs = append(cs, ip.explain.vars...)
+	}
+	return cs
+}
+
+// inputPlan is what fills one input of a model: columns side by side, or a vector.
+type inputPlan struct {
+	columns []int
+	vector  int // -1 without
 }
 
 type outputPlan struct {
 	name    string
 	tensor  int // index of the model output
 	element int // index within a row
-	column  int
+	column  int // -1: a vector
+	vector  int
 	f32     bool
+}
+
+// vectorDef is a whole row of a model's output.
+type vectorDef struct {
+	name  string
+	width int // -1 where the model leaves it open
+}
+
+// fallbackPlan is one of a step's fallbacks; one field is set.
+type fallbackPlan struct {
+	previous bool
+	cached   bool
+	rule     []rulePlan
+	value    *float64
+}
+
+type rulePlan struct {
+	column int
+	expr   *exprPlan
 }
 
 type routePlan struct {
@@ -145,12 +202,40 @@ type routePlan struct {
 // timeName is the name under which expressions see the event's time.
 const timeName = "time"
 
-// Close releases the plan's model; not needed once New has been given the plan.
-func (p *Plan) Close() error {
-	if p.Model == nil {
-		return nil
+// Close releases the plan's models; not needed once New has been given the plan.
+func (p *Plan) Close() (err error) {
+	for _, in := range p.infers {
+		if in.service != nil {
+			err = errors.Join(err, in.service.Close())
+		}
 	}
-	return p.Model.Close()
+	return err
+}
+
+// Models are the champions of the infer steps: their digests by name@version.
+func (p *Plan) Models() map[string]string {
+	m := map[string]string{}
+	for _, ip := range p.infers {
+		sv := ip.service.Acquire()
+		c := sv.Champion()
+		m[c.Name+"@"+c.Version] = c.Digest
+		sv.Release()
+	}
+	return m
+}
+
+// main is the step whose model a result names: the one that gives the score, else
+// the last; nil without any.
+func (p *Plan) main() *inferPlan {
+	for _, ip := range p.infers {
+		if ip.score >= 0 {
+			return ip
+		}
+	}
+	if n := len(p.infers); n > 0 {
+		return p.infers[n-1]
+	}
+	return nil
 }
 
 // path resolves a path of the file against the file's folder.
@@ -190,6 +275,10 @@ func MakePlan(s *Spec, open ModelOpener) (*Plan, []Fault) {
 		p.steps()
 		p.tryWindows()
 	}
+	if c := p.plan.Contract; c != nil {
+		sum := sha256.Sum256([]byte(s.digest + c.Digest))
+		p.plan.digest = hex.EncodeToString(sum[:])
+	}
 	if len(p.faults) > 0 {
 		if err := p.plan.Close(); err != nil {
 			p.fault(Pos{}, "model", "", "close the model: %v", err)
@@ -207,8 +296,7 @@ type planner struct {
 	key    string
 	tables map[string]*loadedTable
 	later  map[string]Pos // features not computed yet at this point
-	scored bool           // past the infer step
-	front  []planStep     // before the model
+	front  []planStep     // before the first model
 }
 
 func (p *planner) contract() {
@@ -292,10 +380,7 @@ func (p *planner) steps() {
 		case *Features:
 			p.featureStep(st)
 		case *Infer:
-			if !p.scored {
-				p.inferStep(st)
-			}
-			p.scored = true
+			p.inferStep(st)
 		case *Route:
 			p.routeStep(st)
 		}
@@ -419,10 +504,14 @@ func (p *planner) program(e *Expr, what string, want ...event.Kind) *exprPlan {
 	return x
 }
 
-// step appends a step to the side of the model that it stands on.
+// scored reports whether the steps at hand stand behind a model.
+func (p *planner) scored() bool { return len(p.plan.infers) > 0 }
+
+// step appends a step behind the last model, or in front of all.
 func (p *planner) step(s planStep) {
-	if p.scored {
-		p.plan.back = append(p.plan.back, s)
+	if p.scored() {
+		last := p.plan.infers[len(p.plan.infers)-1]
+		last.after = append(last.after, s)
 	} else {
 		p.front = append(p.front, s)
 	}

@@ -37,7 +37,7 @@ func (p *planner) featureStep(st *Features) {
 
 func (p *planner) windowFeature(it *FeatureItem) {
 	w, what := it.Window, "feature "+it.Name
-	if p.scored {
+	if p.scored() {
 		p.fault(it.pos, "window-after-infer", "move it to a features step before infer", "%s is a window, and windows are computed before the model", what)
 	}
 	wp := &windowPlan{

@@ -6,61 +6,208 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
+	"github.com/freshet-io/freshet/errkind"
 	"github.com/freshet-io/freshet/event"
 	"github.com/freshet-io/freshet/inference"
+	"github.com/freshet-io/freshet/model"
 )
 
 func (p *planner) inferStep(in *Infer) {
-	ip := &inferPlan{spec: in, score: -1}
-	var columns []int
+	ip := &inferPlan{spec: in, index: len(p.plan.infers), score: -1, key: -1}
+	var columns []int // a vector v is -2-v
 	for i, name := range in.Inputs {
-		columns = append(columns, p.find(name, in.inputPos[i], "infer.inputs"))
+		columns = append(columns, p.findInput(name, in.inputPos[i]))
 	}
-	d := p.openModel(in)
-	if d != nil {
-		p.plan.Model = d
-		meta := d.Metadata()
-		p.bindInputs(in, ip, meta, columns)
-		p.bindOutputs(in, ip, meta)
+	if in.Rollout.Key != "" {
+		ip.key = p.find(in.Rollout.Key, in.Rollout.keyPos, "infer.rollout.key")
+	}
+	ip.service = p.openModel(in, columns, func(v *model.Version) error {
+		if len(ip.inputs) == 0 {
+			return nil // the first version: the plan is made from it
+		}
+		return ip.fits(v.Inputs, v.Outputs)
+	})
+	if ip.service != nil {
+		sv := ip.service.Acquire()
+		ip.meta = sv.Champion().Model.Metadata()
+		sv.Release()
+		p.bindInputs(in, ip, ip.meta, columns)
+		p.bindOutputs(in, ip, ip.meta)
 	} else {
 		for _, o := range outputsOf(in) { // so that later names resolve
 			p.add(o.Name, event.Float, o.pos)
 		}
 	}
-	if in.Fallback != nil {
-		ip.fallback = p.program(in.Fallback, "infer.fallback", event.Float)
-		if d != nil && ip.score < 0 {
-			p.fault(in.Fallback.pos, "fallback", "name one of the outputs `score`", "a fallback gives the score, and no output is called score")
-		}
+	for _, f := range in.Fallbacks {
+		p.fallback(f, ip)
+	}
+	if e := in.Explain; e != nil {
+		p.explain(e, ip)
 	}
 	for i, c := range columns {
-		if c >= 0 && !slices.Contains(p.plan.results, c) && !slices.Contains(columns[:i], c) {
+		if c >= 0 && !slices.Contains(p.plan.results, c) && !slices.Contains(columns[:i], c) && !p.isOutput(c) {
 			p.plan.results = append(p.plan.results, c)
 		}
 	}
-	p.plan.infer = ip
+	p.plan.infers = append(p.plan.infers, ip)
 }
 
-func (p *planner) openModel(in *Infer) inference.Driver {
-	if in.Model == "" {
-		return nil
+// isOutput reports whether a column is an earlier model's answer.
+func (p *planner) isOutput(c int) bool {
+	for _, ip := range p.plan.infers {
+		if slices.ContainsFunc(ip.outputs, func(o outputPlan) bool { return o.column == c }) {
+			return true
+		}
 	}
-	if scheme, _, ok := strings.Cut(in.Model, "://"); ok {
-		p.fault(in.modelPos, "model", "give the path of an .onnx file", "infer.model: there is no runtime for %q in this binary", scheme+"://")
-		return nil
+	return false
+}
+
+// findInput is find, for names that may be vectors: vector v is -2-v.
+func (p *planner) findInput(name string, pos Pos) int {
+	if v := slices.IndexFunc(p.plan.vectors, func(d vectorDef) bool { return d.name == name }); v >= 0 {
+		return -2 - v
 	}
-	path := p.spec.path(in.Model)
-	if fileMissing(path) {
-		p.fault(in.modelPos, "model", "paths are relative to the pipeline file; check this one", "infer.model: there is no file %s", path)
-		return nil
+	return p.find(name, pos, "infer.inputs")
+}
+
+// inputSignatures are the step's inputs as its names and columns have them.
+func (p *planner) inputSignatures(in *Infer, columns []int) (sigs []inference.Signature) {
+	names := in.InputNames
+	if names == nil {
+		names = in.Inputs
 	}
-	d, err := p.open(path)
-	if err != nil {
-		p.fault(in.modelPos, "model", "export the model again, or choose another; docs/models.md says what runs", "infer.model: %v", err)
-		return nil
+	for i, c := range columns {
+		s := inference.Signature{Name: names[i], Type: inference.Float64}
+		switch {
+		case c <= -2:
+			s.Shape = []int{p.plan.vectors[-2-c].width}
+		case c >= 0:
+			switch p.plan.columns[c].kind {
+			case event.Int:
+				s.Type = inference.Int64
+			case event.Bool:
+				s.Type = inference.Bool
+			case event.String:
+				s.Type = inference.String
+			}
+		}
+		sigs = append(sigs, s)
 	}
-	return d
+	return sigs
+}
+
+// fits reports why a version cannot take the place of the one that the plan was made with.
+func (ip *inferPlan) fits(inputs, outputs []inference.Signature) error {
+	if len(inputs) != len(ip.meta.Inputs) {
+		return errkind.Errorf(errkind.Invalid, "it takes %d inputs, and the step feeds %d", len(inputs), len(ip.meta.Inputs))
+	}
+	for i, want := range ip.meta.Inputs {
+		got := inputs[i]
+		if got.Name != want.Name || (got.Type == inference.String) != (want.Type == inference.String) || !sameShape(got.Shape, want.Shape) {
+			return errkind.Errorf(errkind.Invalid, "its input %d is %s %s%v, and the step feeds %s %s%v", i+1, got.Name, got.Type, got.Shape, want.Name, want.Type, want.Shape)
+		}
+	}
+	for _, o := range ip.outputs {
+		want := ip.meta.Outputs[o.tensor]
+		if o.tensor >= len(outputs) || outputs[o.tensor].Name != want.Name || outputs[o.tensor].Type != want.Type || !sameShape(outputs[o.tensor].Shape, want.Shape) {
+			return errkind.Errorf(errkind.Invalid, "it does not give the output %s %s%v at place %d, which the step takes", want.Name, want.Type, want.Shape, o.tensor+1)
+		}
+	}
+	return nil
+}
+
+// sameShape compares row shapes; a size left open fits any.
+func sameShape(a, b []int) bool {
+	return slices.EqualFunc(a, b, func(x, y int) bool { return x == y || x < 0 || y < 0 })
+}
+
+func (p *planner) fallback(f Fallback, ip *inferPlan) {
+	fp := fallbackPlan{previous: f.Previous, cached: f.Cached > 0}
+	for _, o := range f.Rule {
+		i := slices.IndexFunc(ip.outputs, func(x outputPlan) bool { return x.name == o.Name && x.column >= 0 })
+		if i < 0 {
+			if ip.service != nil {
+				p.fault(o.pos, "fallback", "name one of the outputs `"+o.Name+"`", "a fallback gives the %s, and no output is called %s", o.Name, o.Name)
+			}
+			p.program(o.Expr, "infer.fallback")
+			continue
+		}
+		c := ip.outputs[i].column
+		fp.rule = append(fp.rule, rulePlan{c, p.program(o.Expr, "infer.fallback", p.plan.columns[c].kind)})
+	}
+	if f.Value != nil {
+		if f.Value.Kind != event.Float {
+			p.fault(f.Value.pos, "fallback", "write a number", "infer.fallback.value must be a number")
+		}
+		fp.value = &f.Value.Float
+		if ip.service != nil && ip.score < 0 {
+			p.fault(f.pos, "fallback", "name one of the outputs `score`", "a fallback gives the score, and no output is called score")
+		}
+	}
+	if f.Previous && kindOfModel(ip.spec.Model) != ModelName {
+		p.fault(f.pos, "fallback", "register the model with `freshet models add`, and name it here", "only a model of the registry has a previous version")
+	}
+	ip.fallbacks = append(ip.fallbacks, fp)
+}
+
+func (p *planner) explain(e *Explain, ip *inferPlan) {
+	ip.explain = p.program(e.When, "infer.explain.when", event.Bool)
+	if ip.service == nil {
+		return
+	}
+	if ip.score < 0 {
+		p.fault(e.pos, "explain", "name one of the outputs `score`", "explanations are of the score, and no output is called score")
+		return
+	}
+	for _, o := range ip.outputs {
+		if o.column == ip.score {
+			ip.target = inference.Target{Output: o.tensor, Element: o.element}
+		}
+	}
+	sv := ip.service.Acquire()
+	defer sv.Release()
+	var offered []string
+	if x := sv.Champion().Explainer; x != nil {
+		for _, m := range x.Methods(ip.target) {
+			offered = append(offered, m.String())
+		}
+	}
+	switch {
+	case len(offered) == 0:
+		p.fault(e.pos, "explain", "give a background sample: `background: rows.csv`, or register the version with one", "this model's score cannot be explained")
+	case e.Method != "" && !slices.Contains(offered, e.Method):
+		p.fault(e.methodPos, "explain", "offered are: "+strings.Join(offered, ", "), "this model's score cannot be explained by %q", e.Method)
+	}
+}
+
+// policy is how package model takes a step's rollouts.
+func (r *Rollout) policy(target time.Duration) model.Policy {
+	p := model.Policy{Key: r.Key, Steps: r.Steps, Hold: r.Hold, MinRows: r.MinRows, Target: target}
+	for name, v := range r.Gates {
+		switch g := &p.Gates; name {
+		case "errors":
+			g.Errors = v
+		case "late":
+			g.Late = v
+		case "slower":
+			g.Slower = v
+		case "agreement":
+			g.Agreement = v
+		case "within":
+			g.Within = v
+		case "shift":
+			g.Shift = v
+		case "quality":
+			g.Quality = v
+		case "min_labels":
+			g.MinLabels = int(v)
+		case "alpha":
+			g.Alpha = v
+		}
+	}
+	return p
 }
 
 func (p *planner) bindInputs(in *Infer, ip *inferPlan, meta inference.Metadata, columns []int) {
@@ -69,6 +216,10 @@ func (p *planner) bindInputs(in *Infer, ip *inferPlan, meta inference.Metadata, 
 		return
 	}
 	sig := meta.Inputs[0]
+	if len(columns) == 1 && columns[0] <= -2 {
+		p.bindVector(in, ip, 0, columns[0], sig)
+		return
+	}
 	if want := rowElements(sig); want >= 0 && want != len(columns) {
 		remedy := "give them in the model's order"
 		if names := meta.FeatureNames; len(names) == want {
@@ -79,7 +230,19 @@ func (p *planner) bindInputs(in *Infer, ip *inferPlan, meta inference.Metadata, 
 	for i, c := range columns {
 		p.checkInput(in, i, c, sig)
 	}
-	ip.inputs = [][]int{columns}
+	ip.inputs = []inputPlan{{columns: columns, vector: -1}}
+}
+
+// bindVector feeds an input with a whole row of an earlier model's output.
+func (p *planner) bindVector(in *Infer, ip *inferPlan, i, column int, sig inference.Signature) {
+	v := p.plan.vectors[-2-column]
+	switch want := rowElements(sig); {
+	case sig.Type != inference.Float32 && sig.Type != inference.Float64:
+		p.fault(in.inputPos[i], "input-type", "", "the input %q is a vector of numbers, and the model's input %q takes %s", v.name, sig.Name, sig.Type)
+	case want >= 0 && v.width >= 0 && want != v.width:
+		p.fault(in.inputPos[i], "input-shape", "", "the vector %q has %d values a row, and the model's input %q takes %d", v.name, v.width, sig.Name, want)
+	}
+	ip.inputs = append(ip.inputs, inputPlan{vector: -2 - column})
 }
 
 func (p *planner) bindNamed(in *Infer, ip *inferPlan, meta inference.Metadata, columns []int) {
@@ -95,11 +258,15 @@ func (p *planner) bindNamed(in *Infer, ip *inferPlan, meta inference.Metadata, c
 			p.fault(in.pos, "input-missing", fmt.Sprintf("add `%s: FEATURE` to infer.inputs", sig.Name), "the model's input %q gets no value", sig.Name)
 			continue
 		}
+		if columns[i] <= -2 {
+			p.bindVector(in, ip, i, columns[i], sig)
+			continue
+		}
 		if want := rowElements(sig); want > 1 {
 			p.fault(in.inputPos[i], "input-shape", "", "the model's input %q takes %d values a row; named inputs take one", sig.Name, want)
 		}
 		p.checkInput(in, i, columns[i], sig)
-		ip.inputs = append(ip.inputs, []int{columns[i]})
+		ip.inputs = append(ip.inputs, inputPlan{columns: []int{columns[i]}, vector: -1})
 	}
 	for i, n := range names {
 		if !slices.Contains(known, n) {
@@ -109,6 +276,9 @@ func (p *planner) bindNamed(in *Infer, ip *inferPlan, meta inference.Metadata, c
 }
 
 func (p *planner) checkInput(in *Infer, i, column int, sig inference.Signature) {
+	if column <= -2 {
+		p.fault(in.inputPos[i], "input-type", "feed it to an input of its own, by the input's name", "the input %q is a vector, and the model's input %q takes numbers side by side", in.Inputs[i], sig.Name)
+	}
 	if column < 0 {
 		return
 	}
@@ -144,7 +314,8 @@ func outputsOf(in *Infer) []ModelOutput {
 
 func (p *planner) bindOutputs(in *Infer, ip *inferPlan, meta inference.Metadata) {
 	for _, o := range outputsOf(in) {
-		tensor, element, err := chooseOutput(meta, o.Value)
+		value, whole := wholeRow(o.Value)
+		tensor, element, err := chooseOutput(meta, value)
 		if err != nil {
 			p.fault(o.pos, "model-output", describeOutputs(meta), "infer.outputs.%s: %v", o.Name, err)
 			p.add(o.Name, event.Float, o.pos) // so that later names resolve
@@ -152,6 +323,11 @@ func (p *planner) bindOutputs(in *Infer, ip *inferPlan, meta inference.Metadata)
 		}
 		if slices.ContainsFunc(p.plan.columns, func(c columnDef) bool { return c.name == o.Name }) {
 			p.fault(o.pos, "name-taken", "choose another name", "infer.outputs: the name %q is taken", o.Name)
+			continue
+		}
+		if whole {
+			ip.outputs = append(ip.outputs, outputPlan{name: o.Name, tensor: tensor, column: -1, vector: len(p.plan.vectors)})
+			p.plan.vectors = append(p.plan.vectors, vectorDef{o.Name, rowElements(meta.Outputs[tensor])})
 			continue
 		}
 		out := outputPlan{name: o.Name, tensor: tensor, element: element}
@@ -175,6 +351,14 @@ func (p *planner) bindOutputs(in *Infer, ip *inferPlan, meta inference.Metadata)
 		}
 		ip.outputs = append(ip.outputs, out)
 	}
+}
+
+// wholeRow takes vector(OUTPUT) apart. Any element finds the output.
+func wholeRow(value string) (output string, whole bool) {
+	if rest, ok := strings.CutPrefix(value, "vector("); ok && strings.HasSuffix(rest, ")") {
+		return strings.TrimSuffix(rest, ")") + "[0]", true
+	}
+	return value, false
 }
 
 var indexed = regexp.MustCompile(`^(.+)\[(.+)\]$`)

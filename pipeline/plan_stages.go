@@ -255,21 +255,14 @@ func (p *planner) carry() {
 			needed[l.at] = true
 		}
 	}
-	if plan.infer != nil {
-		for _, in := range plan.infer.inputs {
-			for _, c := range in {
-				needed[c] = true
-			}
-		}
-		if plan.infer.fallback != nil {
-			for _, c := range plan.infer.fallback.vars {
-				needed[c] = true
-			}
-		}
-	}
-	for _, s := range plan.back {
-		for _, c := range s.reads() {
+	for _, in := range plan.infers {
+		for _, c := range in.reads() {
 			needed[c] = true
+		}
+		for _, s := range in.after {
+			for _, c := range s.reads() {
+				needed[c] = true
+			}
 		}
 	}
 	for _, r := range plan.routes {

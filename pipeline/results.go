@@ -6,6 +6,7 @@ import (
 
 	"github.com/freshet-io/freshet/errkind"
 	"github.com/freshet-io/freshet/event"
+	"github.com/freshet-io/freshet/model"
 )
 
 // results routes the rows of frames and writes them as JSON. It belongs to one task.
@@ -16,12 +17,15 @@ type results struct {
 
 	routes []*exprStep // nil for the case that always holds
 	holds  []event.Column
-	ids    []*resultID // by topic
-	head   []byte      // static text: model, version
-	tails  [][]byte    // static text by route: its name, the contract, the beginning of the features
-	tables [][]byte    // `"lookup":` by Plan.lookups
-	names  [][]byte    // `"feature":` by Plan.results, with the comma before it
-	outs   [][]byte    // `"name":` by further output
+	ids    []*resultID           // by topic
+	main   *inferPlan            // the step whose model a result names; nil without
+	heads  map[*model.Arm][]byte // model, version and role
+	tails  [][]byte              // static text by route: its name, the contract, the beginning of the features
+	tables [][]byte              // `"lookup":` by Plan.lookups
+	names  [][]byte              // `"feature":` by Plan.results, with the comma before it
+	outs   []outName             // the outputs besides the score
+	inputs []string              // names of what explanations attribute to
+	order  []int
 	scoreB int
 	static event.Headers
 	clock  clock
@@ -60,19 +64,21 @@ func newResults(p *Plan, topics []string, partition, maxRecord int) *results {
 		}
 		r.tails = append(r.tails, append(tail, `,"features":{`...))
 	}
-	if p.infer != nil {
-		meta := p.Model.Metadata()
-		r.head = append(r.head, `,"model":`...)
-		r.head = appendString(r.head, meta.Name)
-		r.head = append(r.head, `,"version":`...)
-		r.head = appendString(r.head, meta.Version)
-		for i := range p.infer.outputs {
-			o := &p.infer.outputs[i]
-			r.outs = append(r.outs, append(appendString(nil, o.name), ':'))
-			if o.column == p.infer.score && o.f32 {
-				r.scoreB = 32
+	for _, ip := range p.infers {
+		for i := range ip.outputs {
+			o := &ip.outputs[i]
+			if o.column >= 0 && o.column == ip.score {
+				if o.f32 {
+					r.scoreB = 32
+				}
+				continue
 			}
+			r.outs = append(r.outs, outName{append(appendString(nil, o.name), ':'), ip.index, o})
 		}
+	}
+	r.heads = map[*model.Arm][]byte{}
+	if r.main = p.main(); r.main != nil {
+		r.inputs = r.main.names(p)
 	}
 	r.static = r.static.AppendString("ce_specversion", "1.0").
 		AppendString("ce_type", "io.freshet.prediction").
@@ -93,12 +99,13 @@ func (r *results) write(f *frame) (predictions int) {
 	for i := range f.out {
 		f.out[i] = f.out[i][:0]
 	}
-	f.route = sized(f.route, f.rows.N)
+	f.route, f.results = sized(f.route, f.rows.N), sized(f.results, f.rows.N)
 	for row := range f.rows.N {
 		if f.skip[row] {
 			continue
 		}
 		f.route[row] = r.choose(row)
+		f.results[row] = nil
 		rt := &r.plan.routes[f.route[row]]
 		partition, position, trace := f.place(row, r.partition)
 		r.source = appendSource(r.source[:0], f.rows.ID[row], partition, position)
@@ -128,6 +135,9 @@ func (r *results) write(f *frame) (predictions int) {
 				break
 			}
 			f.out[topic] = append(f.out[topic], out)
+			if f.results[row] == nil {
+				f.results[row] = out.ID
+			}
 		}
 		if !f.skip[row] {
 			predictions++
@@ -171,16 +181,8 @@ func (r *results) body(b []byte, f *frame, row int) []byte {
 		b = append(b, `,"key":`...)
 		b = appendString(b, k)
 	}
-	b = append(b, r.head...)
-	if p.infer != nil {
-		if s := p.infer.score; s >= 0 {
-			b = append(b, `,"score":`...)
-			b = appendValue(b, f.columns[s], row, r.scoreB, &r.clock)
-		}
-		b = r.outputs(b, f, row)
-		if row < len(f.fallback) && f.fallback[row] {
-			b = append(b, `,"fallback":true`...)
-		}
+	if r.main != nil {
+		b = r.answer(b, f, row)
 	}
 	b = append(b, r.tails[f.route[row]]...)
 	for i, c := range p.results {
@@ -214,33 +216,6 @@ func (r *results) lookups(b []byte, f *frame, row int) []byte {
 		}
 		b = append(b, r.tables[i]...)
 		b = append(r.clock.append(append(b, '"'), f.columns[l.at].Ints[row]), '"')
-	}
-	if open {
-		b = append(b, '}')
-	}
-	return b
-}
-
-// outputs writes the model's outputs besides the score.
-func (r *results) outputs(b []byte, f *frame, row int) []byte {
-	open := false
-	for i := range r.plan.infer.outputs {
-		o := &r.plan.infer.outputs[i]
-		if o.column == r.plan.infer.score {
-			continue
-		}
-		if !open {
-			b = append(b, `,"outputs":{`...)
-			open = true
-		} else {
-			b = append(b, ',')
-		}
-		b = append(b, r.outs[i]...)
-		bits := 64
-		if o.f32 {
-			bits = 32
-		}
-		b = appendValue(b, f.columns[o.column], row, bits, &r.clock)
 	}
 	if open {
 		b = append(b, '}')

@@ -55,7 +55,7 @@ type setup struct {
 	file string
 	j    broker.Driver
 	b    *broker.Broker
-	open pipeline.ModelOpener
+	open func(string) (inference.Driver, error)
 }
 
 func newSetup(t testing.TB, file string) *setup {
@@ -85,7 +85,7 @@ func (s *setup) pipeline() (*pipeline.Pipeline, error) {
 	if faults != nil {
 		s.t.Fatal(pipeline.Error(faults))
 	}
-	plan, faults := pipeline.MakePlan(spec, s.open)
+	plan, faults := pipeline.MakePlan(spec, pipeline.Files(s.open))
 	if faults != nil {
 		s.t.Fatal(pipeline.Error(faults))
 	}
@@ -444,7 +444,7 @@ func TestCasesPassAndDifferencesAreReadable(t *testing.T) {
 	if faults != nil {
 		t.Fatal(pipeline.Error(faults))
 	}
-	deps := pipeline.CaseDeps{OpenModel: openONNX, NewBroker: func() (*broker.Broker, func() error, error) {
+	deps := pipeline.CaseDeps{OpenModel: pipeline.Files(openONNX), NewBroker: func() (*broker.Broker, func() error, error) {
 		j, err := journal.Open(t.TempDir(), journal.Options{})
 		if err != nil {
 			return nil, nil, err

@@ -127,3 +127,8 @@ func positiveForm() form {
 func bytesForm() form {
 	return anyForm(form{"type": "integer", "minimum": minMemory}, form{"type": "string", "pattern": `^[0-9]+ *([KMGT]iB)?$|` + withVariable})
 }
+
+// numberForm is a number of at least 0.
+func numberForm() form {
+	return anyForm(form{"type": "number", "minimum": 0}, variableForm())
+}

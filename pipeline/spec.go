@@ -18,13 +18,18 @@ type Spec struct {
 	Freshness Freshness
 	Source    Source
 	// Labels is the second source, of what becomes known about events later; nil without.
-	Labels  *Labels
-	Tables  []Table
-	State   StateSpec
+	Labels *Labels
+	Tables []Table
+	State  StateSpec
+	// Models is the URL of the registry that names of models are looked up in;
+	// empty is the program's own.
+	Models  string
+	Record  RecordSpec
 	Steps   []Step
 	Outputs []Output
 
-	stepsPos Pos
+	stepsPos, modelsPos Pos
+	digest              string // SHA-256 of the file, in hexadecimal
 }
 
 // Freshness is the objective: this share of the predictions is published within the target.
@@ -263,31 +268,6 @@ type Literal struct {
 	pos    Pos
 }
 
-// Infer is the step that scores rows with a model.
-type Infer struct {
-	// Model is a path, as written.
-	Model string
-	// Inputs are the names that feed the model's single input in order, or, with
-	// InputNames, one for each named input.
-	Inputs     []string
-	InputNames []string
-	Outputs    []ModelOutput
-	MaxBatch   int
-	Throughput bool
-	Fallback   *Expr
-	pos        Pos
-	modelPos   Pos
-	inputPos   []Pos
-}
-
-// ModelOutput names a value of the model's answer.
-type ModelOutput struct {
-	Name string
-	// Value is probability, label, value, or a model output's name, with [i] for one element.
-	Value string
-	pos   Pos
-}
-
 // Route is the step that chooses where a result goes: the first case that holds.
 type Route struct {
 	Cases []RouteCase
@@ -320,9 +300,13 @@ func (s *Spec) DeadLetters() string { return s.Name + deadLetterSuffix }
 // StateTopic is the internal topic that carries the changes of the keyed state.
 func (s *Spec) StateTopic() string { return s.Name + stateSuffix }
 
+// Predictions is the topic of the predictions' records.
+func (s *Spec) Predictions() string { return s.Name + recordSuffix }
+
 // What stands behind a pipeline's name in those of its own topics.
 const (
 	deadLetterSuffix = "-dead-letters"
 	stateSuffix      = "-state"
+	recordSuffix     = "-predictions"
 	shuffleInfix     = "-by-" // and the field
 )

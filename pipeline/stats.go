@@ -6,7 +6,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/freshet-io/freshet/inference"
 	"github.com/freshet-io/freshet/internal/histogram"
 	"github.com/freshet-io/freshet/state"
 )
@@ -30,6 +29,7 @@ type counters struct {
 	batchRows     histogram.Histogram
 	routes        []atomic.Uint64 // by route case
 	tables        []*tableCounters
+	steps         []*stepCounters
 
 	mu      sync.Mutex
 	reasons map[string]uint64
@@ -92,7 +92,7 @@ func (c *counters) forget(task [2]int) {
 // Stats is what a pipeline did since it began to run.
 type Stats struct {
 	Name string
-	// Model and Version name the model in use; empty without one.
+	// Model and Version name the champion of the step that gives the score; empty without one.
 	Model, Version string
 	// Consumed counts events read, Predictions results whose commit is durable,
 	// DeadLetters by reason the events that could not be processed.
@@ -127,13 +127,8 @@ type Stats struct {
 	FeatureLookup histogram.Snapshot
 	// BatchRows is the number of events of each commit.
 	BatchRows histogram.Snapshot
-	// InferenceBatch is the rows of each call of the model; Inference its time in nanoseconds.
-	InferenceBatch, Inference histogram.Snapshot
-	// Flushes counts the model's batches by the reason for which they were closed.
-	Flushes map[string]uint64
-	// BusySeconds is the time that the model's instances spent in calls, and Instances how many there are.
-	BusySeconds float64
-	Instances   int
+	// Steps are the infer steps.
+	Steps []StepStats
 	// Running is the time since the pipeline was made.
 	Running time.Duration
 	// Stages are the parts of the pipeline between two changes of key, the one
@@ -175,20 +170,18 @@ func (p *Pipeline) Stats() Stats {
 		Late: c.late.Load(), LatePolicy: p.plan.Spec.Source.Late, Filled: c.filled.Load(), LateReadings: c.lateReadings.Load(), Repeats: c.repeats.Load(), SourceRepeats: c.sourceRepeats.Load(), Bridges: p.bridgeStats(),
 		Freshness: c.freshness.Snapshot(), SinceArrival: c.sinceArrival.Snapshot(),
 		FeatureLookup: c.lookupSeconds.Snapshot(), BatchRows: c.batchRows.Snapshot(),
-		Routes: map[string]uint64{}, Flushes: map[string]uint64{},
+		Routes:  map[string]uint64{},
 		Running: time.Since(p.began),
 	}
 	for i := range c.routes {
 		s.Routes[p.plan.routes[i].name] += c.routes[i].Load()
 	}
-	if p.model != nil {
-		meta, ms := p.model.Metadata(), p.model.Stats()
-		s.Model, s.Version = meta.Name, meta.Version
-		s.InferenceBatch, s.Inference = ms.Batches.Snapshot(), ms.Seconds.Snapshot()
-		s.BusySeconds, s.Instances = float64(ms.Busy.Load())/1e9, p.model.Instances()
-		for i, r := range inference.FlushReasons {
-			s.Flushes[r.String()] = ms.Flushes[i].Load()
-		}
+	for i, ip := range p.plan.infers {
+		s.Steps = append(s.Steps, c.steps[i].stats(ip))
+	}
+	if in := p.plan.main(); in != nil {
+		served := s.Steps[in.index].Served[0]
+		s.Model, s.Version = served.Model, served.Version
 	}
 	for _, t := range c.tables {
 		s.Tables = append(s.Tables, t.stats())

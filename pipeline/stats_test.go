@@ -89,7 +89,7 @@ func TestStatsMeasureTheLocalStore(t *testing.T) {
 		t.Fatal(pipeline.Error(faults))
 	}
 	spec.State.Store, spec.State.Memory = "map", 4<<10
-	plan, faults := pipeline.MakePlan(spec, s.open)
+	plan, faults := pipeline.MakePlan(spec, pipeline.Files(s.open))
 	if faults != nil {
 		t.Fatal(pipeline.Error(faults))
 	}

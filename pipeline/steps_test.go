@@ -211,7 +211,7 @@ func (s *stepped) run(t *testing.T, m *moving, checkpoints bool) error {
 	if checkpoints {
 		spec.State.Checkpoints, spec.State.Every = "file://"+m.folder, 5*time.Millisecond
 	}
-	plan, faults := pipeline.MakePlan(spec, m.open)
+	plan, faults := pipeline.MakePlan(spec, pipeline.Files(m.open))
 	if faults != nil {
 		t.Fatal(pipeline.Error(faults))
 	}

@@ -40,11 +40,12 @@ type task struct {
 	groups       []stateStep
 	changelog    *changelog  // nil where the stage has no state
 	checkpoint   *checkpoint // nil without a store of checkpoints
+	// back are the parts behind the front: one for each model, or a single one.
+	back []*part
 	// Of the last stage.
-	scorer  *scorer // nil where there is no model
-	back    []frameStep
-	results *results
-	routed  []uint64 // rows by route
+	results  *results
+	recorder *recorder // nil where no records are kept
+	routed   []uint64  // rows by route
 	// Of the others.
 	shuffle    *shuffle
 	frameCount int
@@ -53,7 +54,6 @@ type task struct {
 	labelLetters *letters // nil where the stage has no labels
 
 	free  chan *frame // to the front
-	full  chan *frame // from the front to the back
 	ready chan *frame // from the back to the committer
 
 	frames    []*frame // of the commit in hand
@@ -68,7 +68,7 @@ type task struct {
 func (p *Pipeline) newTask(st *stagePlan, claim broker.Claim) (*task, error) {
 	t := &task{
 		p: p, stage: st, claim: claim, log: p.log.With("partition", claim.Partition()),
-		free: make(chan *frame, framesInFlight), full: make(chan *frame, framesInFlight), ready: make(chan *frame, framesInFlight),
+		free: make(chan *frame, framesInFlight), ready: make(chan *frame, framesInFlight),
 	}
 	plan := p.plan
 	if st.index > 0 {
@@ -98,12 +98,20 @@ func (p *Pipeline) newTask(st *stagePlan, claim broker.Claim) (*task, error) {
 	limit := p.broker.Capabilities().MaxRecordBytes
 	if st.index+1 < len(plan.stages) {
 		t.shuffle = newShuffle(plan.stages[st.index+1], claim.Partition(), p.partitions, limit)
+		t.back = []*part{newPart(nil, nil)}
 	} else {
-		if t.back, err = t.steps(plan.back); err != nil {
-			return nil, err
+		for _, ip := range plan.infers {
+			steps, err := t.steps(ip.after)
+			if err != nil {
+				return nil, err
+			}
+			t.back = append(t.back, newPart(t.newScorer(ip), steps))
 		}
-		if p.model != nil {
-			t.scorer = newScorer(plan, p.model, claim.Partition())
+		if len(t.back) == 0 {
+			t.back = []*part{newPart(nil, nil)}
+		}
+		if !plan.Spec.Record.Off {
+			t.recorder = newRecorder(plan, claim.Partition(), limit)
 		}
 		t.routed = make([]uint64, len(plan.routes))
 		t.results = newResults(plan, p.topics, claim.Partition(), limit)
@@ -209,13 +217,20 @@ func (t *task) run(ctx context.Context) (err error) {
 	defer stop()
 	defer t.p.progress.drop(t.stage.index, t.claim.Partition())
 	var stages sync.WaitGroup
-	var commit, back error
-	stages.Go(func() { back = t.runBack(ctx, stop) })
+	var commit error
+	back := make([]error, len(t.back))
+	for i := range t.back {
+		stages.Go(func() { back[i] = t.runBack(ctx, i, stop) })
+	}
 	stages.Go(func() { commit = t.runCommitter(stop) })
 	front := t.runFront(ctx)
-	close(t.full)
+	close(t.back[0].full)
 	stages.Wait()
-	if err := errors.Join(quiet(commit), quiet(back), quiet(front)); err != nil {
+	errs := []error{quiet(commit)}
+	for _, err := range back {
+		errs = append(errs, quiet(err))
+	}
+	if err := errors.Join(append(errs, quiet(front))...); err != nil {
 		return fmt.Errorf("partition %d: %w", t.claim.Partition(), err)
 	}
 	return nil
@@ -263,14 +278,9 @@ func (t *task) runFront(ctx context.Context) error {
 		if err := t.prepare(ctx, f); err != nil {
 			return err
 		}
-		if t.scorer != nil && f.rows.N > 0 {
-			if err := t.scorer.submit(context.WithoutCancel(ctx), f); err != nil {
-				return fmt.Errorf("submit to the model: %w", err)
-			}
-		} else {
-			f.busy = 0
+		if err := t.back[0].take(ctx, f); err != nil {
+			return err
 		}
-		t.full <- f // never blocks: there is room for every frame
 	}
 }
 
@@ -319,39 +329,17 @@ func (t *task) runSteps(ctx context.Context, steps []frameStep, f *frame) error 
 	return nil
 }
 
-// runBack takes the model's answers and writes results, until the front has
-// closed the queue. It waits for the answers even after a failure, because a
-// frame's rows belong to the model until then.
-func (t *task) runBack(ctx context.Context, stopFront func()) (err error) {
-	defer close(t.ready)
-	for f := range t.full {
-		if ferr := t.finish(ctx, f); ferr != nil && err == nil {
-			err = ferr
-			stopFront()
-		}
-		if err != nil {
-			f.recs.Release()
-			continue
-		}
-		t.ready <- f // never blocks: there is room for every frame
-	}
-	return err
-}
-
 // finish turns a frame into records.
-func (t *task) finish(ctx context.Context, f *frame) error {
-	if t.scorer != nil && f.rows.N > 0 {
-		t.p.counters.failures.Add(uint64(t.scorer.collect(f)))
-	}
-	if err := t.runSteps(ctx, t.back, f); err != nil {
-		return err
-	}
+func (t *task) finish(f *frame) error {
 	f.arena = f.arena[:0]
 	f.predictions = 0
 	if t.shuffle != nil {
 		t.shuffle.write(f)
 	} else {
 		f.predictions = t.results.write(f)
+		if t.recorder != nil {
+			t.recorder.write(f)
+		}
 	}
 	f.dead = f.dead[:0]
 	if len(f.letters) > 0 {
@@ -429,9 +417,8 @@ func (t *task) count(f *frame, now int64) {
 	for i, n := range t.routed {
 		c.routes[i].Add(n)
 	}
-	for _, used := range f.fallback {
-		if used {
-			c.fallbacks.Add(1)
-		}
+	for i := range f.scorings {
+		t.p.counters.fallbacks.Add(t.p.counters.steps[i].scored(f, &f.scorings[i]))
+		t.back[i].scorer.report(f, &f.scorings[i])
 	}
 }

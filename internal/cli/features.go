@@ -129,9 +129,8 @@ func parseEventTime(flag, s string) (time.Time, error) {
 func exportOptions(p *pipeline.Plan, f exportFlags) (parquet.Options, error) {
 	s := p.Spec
 	o := parquet.Options{Pipeline: s.Name, Contract: p.Contract.Version, Digest: p.Contract.Digest}
-	if p.Model != nil {
-		m := p.Model.Metadata()
-		o.Models = map[string]string{m.Name + "@" + m.Version: m.Digest}
+	if m := p.Models(); len(m) > 0 {
+		o.Models = m
 	}
 	features, outputs := p.ResultColumns()
 	for _, c := range outputs {

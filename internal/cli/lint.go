@@ -6,7 +6,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/freshet-io/freshet/errkind"
-	"github.com/freshet-io/freshet/internal/builtin"
 	"github.com/freshet-io/freshet/pipeline"
 )
 
@@ -109,5 +108,5 @@ func (a *app) plan(file string) (*pipeline.Plan, []pipeline.Fault) {
 	if len(faults) > 0 {
 		return nil, faults
 	}
-	return pipeline.MakePlan(spec, builtin.OpenModel)
+	return pipeline.MakePlan(spec, a.models().Open)
 }

@@ -15,6 +15,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/freshet-io/freshet/errkind"
+	"github.com/freshet-io/freshet/internal/builtin"
 )
 
 // app is one run of the command line: the process and the global flags.
@@ -23,6 +24,8 @@ type app struct {
 	data       string
 	brokerURL  string // empty for the journal in data
 	brokerWait time.Duration
+	modelsURL  string
+	opened     *builtin.Models // nil until a command needs models
 	syncEvery  time.Duration
 	logLevel   string
 	logFormat  string
@@ -40,6 +43,9 @@ func Main(p Process) int {
 	root := a.root()
 	root.SetArgs(p.Args)
 	err := root.ExecuteContext(ctx)
+	if cerr := a.closeModels(); cerr != nil && err == nil {
+		err = cerr
+	}
 	if err != nil && !a.started && errkind.Of(err) == errkind.Unknown {
 		err = usagef("%w; see freshet --help", err)
 	}
@@ -90,6 +96,7 @@ that --broker names.
 	f.StringVar(&a.data, "data", "freshet-data", "folder of the embedded journal: topics, positions and state")
 	f.StringVar(&a.brokerURL, "broker", "", "URL of the broker that holds the topics, instead of the journal in --data; FRESHET_BROKER is its default")
 	f.DurationVar(&a.brokerWait, "broker-wait", 0, "how long to wait for a broker that cannot be reached, at the start and later; 0s is 10m for run and broker, 15s for other commands")
+	f.StringVar(&a.modelsURL, "models", "", "URL of the registry of models, file:///… or s3://…; FRESHET_MODELS is its default, and then the folder models in --data")
 	f.DurationVar(&a.syncEvery, "sync-every", 0, "relax the journal: sync this often instead of before every acknowledgement; a power cut then loses what came since")
 	f.StringVar(&a.logLevel, "log-level", "info", "least level to log: debug, info, warn or error")
 	f.StringVar(&a.logFormat, "log-format", "text", "format of the log on standard error: text or json")
@@ -129,6 +136,9 @@ func (a *app) start(cmd *cobra.Command) error {
 	}
 	if a.brokerURL == "" {
 		a.brokerURL, _ = a.lookupEnv("FRESHET_BROKER")
+	}
+	if a.modelsURL == "" {
+		a.modelsURL, _ = a.lookupEnv("FRESHET_MODELS")
 	}
 	if a.syncEvery < 0 {
 		return usagef("--sync-every %s: expected 0 or longer", a.syncEvery)

@@ -81,7 +81,7 @@ func (a *app) test(ctx context.Context, file string, files []string, output stri
 		if ctx.Err() != nil {
 			return errkind.Errorf(errkind.Canceled, "interrupted after %d of %d cases", i, len(cases))
 		}
-		r := pipeline.RunCase(ctx, file, &cases[i], pipeline.CaseDeps{OpenModel: builtin.OpenModel, NewBroker: a.caseBroker, Env: a.lookupEnv})
+		r := pipeline.RunCase(ctx, file, &cases[i], pipeline.CaseDeps{OpenModel: a.models().Open, NewBroker: a.caseBroker, Env: a.lookupEnv})
 		if !r.Passed() {
 			failed++
 		}

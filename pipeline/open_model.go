@@ -1,0 +1,123 @@
+package pipeline
+
+import (
+	"context"
+	"regexp"
+	"strings"
+	"time"
+
+	"github.com/freshet-io/freshet/errkind"
+	"github.com/freshet-io/freshet/inference"
+	"github.com/freshet-io/freshet/model"
+)
+
+// openTimeout bounds the opening of a model, be it far away.
+const openTimeout = time.Minute
+
+// ModelOpener opens what an infer step names; its error says what to do.
+type ModelOpener func(ctx context.Context, m *ModelRef) (*model.Service, error)
+
+// ModelRef is what an infer step says of its model.
+type ModelRef struct {
+	// Model is a path, a URL or a name in the registry, by Kind.
+	Model string
+	Kind  ModelKind
+	// Registry is the registry's URL; empty is the program's own.
+	Registry string
+	// Runtime and Options are the step's.
+	Runtime string
+	Options map[string]any
+	// Inputs are the step's inputs, for runtimes that do not know their own.
+	Inputs []inference.Signature
+	// Config says how each version is batched and guarded.
+	Config inference.Config
+	Policy model.Policy
+	// Check refuses a version that does not fit the step.
+	Check func(*model.Version) error
+	// Previous is whether a fallback goes to the champion before.
+	Previous bool
+	// Explain is whether explanations are asked for; Background is the path of a sample, "" without.
+	Explain    bool
+	Background string
+}
+
+// ModelKind is what a step's model is.
+type ModelKind uint8
+
+const (
+	// ModelFile is a path.
+	ModelFile ModelKind = iota
+	// ModelURL is a server.
+	ModelURL
+	// ModelName is a name in the registry.
+	ModelName
+)
+
+var registryName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_-]*$`)
+
+// kindOfModel tells names, paths and URLs apart: a name has neither slash nor dot.
+func kindOfModel(m string) ModelKind {
+	switch {
+	case strings.Contains(m, "://"):
+		return ModelURL
+	case registryName.MatchString(m):
+		return ModelName
+	}
+	return ModelFile
+}
+
+// Files is a ModelOpener for programs that only read files.
+func Files(open func(path string) (inference.Driver, error)) ModelOpener {
+	return func(_ context.Context, m *ModelRef) (*model.Service, error) {
+		if m.Kind != ModelFile {
+			return nil, errkind.Errorf(errkind.Unsupported, "only files can be opened here, and %s is none", m.Model)
+		}
+		d, err := open(m.Model)
+		if err != nil {
+			return nil, err
+		}
+		meta := d.Metadata()
+		return model.Fixed(model.Arm{Name: meta.Name, Version: meta.Version, Digest: meta.Digest, Model: inference.New(d, m.Config)}), nil
+	}
+}
+
+// openModel opens a step's model; nil with a fault where it cannot.
+func (p *planner) openModel(in *Infer, columns []int, check func(*model.Version) error) *model.Service {
+	if in.Model == "" {
+		return nil
+	}
+	ref := &ModelRef{
+		Model: in.Model, Kind: kindOfModel(in.Model), Registry: p.spec.Models, Runtime: in.Runtime, Options: in.Options,
+		Config: in.Calls, Policy: in.Rollout.policy(p.spec.Freshness.Target), Check: check, Explain: in.Explain != nil, Inputs: p.inputSignatures(in, columns),
+	}
+	for _, f := range in.Fallbacks {
+		ref.Previous = ref.Previous || f.Previous
+	}
+	if ref.Kind == ModelFile {
+		if ref.Model = p.spec.path(in.Model); fileMissing(ref.Model) {
+			p.fault(in.modelPos, "model", "paths are relative to the pipeline file; check this one", "infer.model: there is no file %s", ref.Model)
+			return nil
+		}
+	}
+	if e := in.Explain; e != nil && e.Background != "" {
+		if ref.Background = p.spec.path(e.Background); fileMissing(ref.Background) {
+			p.fault(e.backgroundPos, "background", "paths are relative to the pipeline file; check this one", "infer.explain.background: there is no file %s", ref.Background)
+			return nil
+		}
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), openTimeout)
+	defer cancel()
+	s, err := p.open(ctx, ref)
+	if err != nil {
+		remedy := "export the model again, or choose another; docs/models.md says what runs"
+		switch {
+		case ref.Kind == ModelName:
+			remedy = "freshet models list shows what is registered; a file is given with its path, such as ./" + in.Model + ".onnx"
+		case ref.Kind == ModelURL:
+			remedy = "check that the server runs and serves this model; docs/runtimes.md says what each runtime takes"
+		}
+		p.fault(in.modelPos, "model", remedy, "infer.model: %v", err)
+		return nil
+	}
+	return s
+}
