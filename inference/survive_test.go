@@ -455,7 +455,7 @@ func TestThrottledAnswersShrinkTheLimit(t *testing.T) {
 		for _, r := range rs {
 			wait(t, r)
 		}
-		if l := m.Health().Limit; l > 8 || m.Stats().Throttled.Load() > 300 {
+		if l := m.Health().Limit; l > 12 || m.Stats().Throttled.Load() > 300 {
 			t.Errorf("limit %d, %d throttled", l, m.Stats().Throttled.Load())
 		}
 	})

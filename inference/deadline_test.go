@@ -1,0 +1,94 @@
+package inference
+
+import (
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+func TestABatchIsNoLargerThanItsOldestRowCanBear(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := &plusOne{fixed: 2 * time.Millisecond, each: time.Millisecond}
+		m := New(d, Config{MaxBatch: 64, Prefer: Throughput})
+		defer m.Close()
+		for n := range 40 { // teaches 2 ms + 1 ms a row
+			r := rows(make([]float32, 1+n%8)...)
+			submit(t, m, r)
+			wait(t, r)
+		}
+		if h := m.Health(); (h.Fixed-2*time.Millisecond).Abs() > 50*time.Microsecond || (h.PerRow-time.Millisecond).Abs() > 10*time.Microsecond {
+			t.Errorf("learnt %v + %v a row", h.Fixed, h.PerRow)
+		}
+		// The instance is busy while 20 rows gather; the first four have little time left then.
+		block := rows(make([]float32, 20)...)
+		submit(t, m, block)
+		synctest.Wait()
+		var rs []*Request
+		for i := range 20 {
+			r := rows(float32(i))
+			if r.Deadline = time.Now().Add(22*time.Millisecond + 8*time.Millisecond); i >= 4 {
+				r.Deadline = time.Now().Add(100 * time.Millisecond)
+			}
+			rs = append(rs, r)
+			submit(t, m, r)
+		}
+		for i, r := range rs {
+			wait(t, r)
+			if r.Answered.After(r.Deadline) {
+				t.Errorf("row %d is %v late, in a batch of %d", i, r.Answered.Sub(r.Deadline), r.BatchRows)
+			}
+		}
+		if rs[0].BatchRows > 6 || rs[10].BatchRows < 10 {
+			t.Errorf("batches of %d and %d", rs[0].BatchRows, rs[10].BatchRows)
+		}
+		// Where nothing can be on time, the largest batch serves most.
+		block = rows(make([]float32, 20)...)
+		submit(t, m, block)
+		synctest.Wait()
+		rs = rs[:0]
+		for i := range 20 {
+			r := rows(float32(i))
+			rs = append(rs, r)
+			submit(t, m, r)
+		}
+		for _, r := range rs {
+			wait(t, r)
+		}
+		if rs[0].BatchRows != 20 {
+			t.Errorf("rows that are late anyway go in batches of %d", rs[0].BatchRows)
+		}
+	})
+}
+
+func TestOneStallDoesNotSpoilWhatWasLearnt(t *testing.T) {
+	var s serviceTime
+	ms := func(n int) time.Duration { return time.Duration(5+n) * time.Millisecond }
+	for i := range 100 {
+		s.observe(1+i%32, ms(1+i%32))
+	}
+	s.observe(10, 5*time.Second)
+	if got := s.predict(16); got > 2*ms(16) {
+		t.Errorf("after one stall a call is expected to take %v", got)
+	}
+	for i := range 60 {
+		s.observe(1+i%32, 10*ms(1+i%32))
+	}
+	if got := s.likely(16); got < 8*ms(16) || got > 15*ms(16) {
+		t.Errorf("a server ten times slower is expected to take %v", got)
+	}
+}
+
+func TestWhatIsLearntIsNeverLessThanNothing(t *testing.T) {
+	var s serviceTime
+	s.observe(1, time.Millisecond)
+	s.observe(100, time.Second)
+	if a, b := s.line(); a < 0 || b < 0 || s.predict(1) > 2*time.Second {
+		t.Errorf("%v + %v a row", a, b)
+	}
+	var falling serviceTime
+	falling.observe(1, time.Second)
+	falling.observe(100, time.Millisecond)
+	if a, b := falling.line(); a <= 0 || b != 0 {
+		t.Errorf("%v + %v a row", a, b)
+	}
+}
