@@ -46,14 +46,7 @@ func newInstance(p *program) *instance {
 // storage to them while the run lasts.
 func (i *instance) run(ctx context.Context, in, out []inference.Tensor) (err error) {
 	p := i.p
-	i.frame.Reset()
-	for k, s := range p.inputs {
-		v := &i.vals[s]
-		v.Shape = append(v.Shape[:0], in[k].Shape...)
-		shape := v.Shape
-		*v = in[k]
-		v.Shape = shape
-	}
+	i.take(in)
 	for k := range p.outputs {
 		if o := &p.outputs[k]; !o.copied {
 			i.vals[o.slot] = out[k]
@@ -74,14 +67,8 @@ func (i *instance) run(ctx context.Context, in, out []inference.Tensor) (err err
 			default:
 			}
 		}
-		b := &i.steps[k]
-		if i.frame.Limited {
-			if err := spend(&i.frame, b.in); err != nil {
-				return errRun(p.steps[k].name, err)
-			}
-		}
-		if err := p.steps[k].kernel(&i.frame, b.in, b.out); err != nil {
-			return errRun(p.steps[k].name, err)
+		if err := i.step(k); err != nil {
+			return err
 		}
 	}
 	for k := range p.outputs {
@@ -94,6 +81,32 @@ func (i *instance) run(ctx context.Context, in, out []inference.Tensor) (err err
 			out[k] = i.vals[o.slot]
 		}
 		out[k].Name = o.name
+	}
+	return nil
+}
+
+// take begins a run with the inputs.
+func (i *instance) take(in []inference.Tensor) {
+	i.frame.Reset()
+	for k, s := range i.p.inputs {
+		v := &i.vals[s]
+		v.Shape = append(v.Shape[:0], in[k].Shape...)
+		shape := v.Shape
+		*v = in[k]
+		v.Shape = shape
+	}
+}
+
+// step evaluates one step.
+func (i *instance) step(k int) error {
+	b := &i.steps[k]
+	if i.frame.Limited {
+		if err := spend(&i.frame, b.in); err != nil {
+			return errRun(i.p.steps[k].name, err)
+		}
+	}
+	if err := i.p.steps[k].kernel(&i.frame, b.in, b.out); err != nil {
+		return errRun(i.p.steps[k].name, err)
 	}
 	return nil
 }
@@ -111,14 +124,19 @@ func spend(f *ops.Frame, in []*ops.Tensor) error {
 	return nil
 }
 
-// release lets go of the caller's slices.
-func (i *instance) release() {
+// forget lets go of the inputs.
+func (i *instance) forget() {
 	for _, s := range i.p.inputs {
 		i.vals[s] = ops.Tensor{Shape: i.vals[s].Shape}
 	}
 	for _, s := range i.p.views {
 		i.vals[s] = ops.Tensor{Shape: i.vals[s].Shape}
 	}
+}
+
+// release lets go of the caller's slices.
+func (i *instance) release() {
+	i.forget()
 	for k := range i.p.outputs {
 		if o := &i.p.outputs[k]; !o.copied {
 			i.vals[o.slot] = ops.Tensor{}

@@ -14,6 +14,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"github.com/freshet-io/freshet/errkind"
 	"github.com/freshet-io/freshet/inference"
@@ -29,9 +30,17 @@ type Model struct {
 	closed chan struct{}
 	once   sync.Once
 	work   int // for each trial at load
+	size   inference.Complexity
+
+	explainers chan *explainer // as many as instances; each makes its memory when first used
+	background atomic.Pointer[background]
 }
 
-var _ inference.Driver = (*Model)(nil)
+var (
+	_ inference.Driver    = (*Model)(nil)
+	_ inference.Explainer = (*Model)(nil)
+	_ inference.Inspector = (*Model)(nil)
+)
 
 // Load reads the file at path. The model's name is the file's name without its extension. Errors
 // are NotFound, Invalid (the file is not a sound model), Unsupported (it asks for what is not
@@ -83,6 +92,10 @@ func Parse(name string, data []byte, o Options) (m *Model, err error) {
 		work:   o.work,
 		pool:   make(chan *instance, o.Instances),
 		closed: make(chan struct{}),
+		size:   complexity(w, p, len(data)),
+
+		explainers: make(chan *explainer, o.Instances),
+
 		meta: inference.Metadata{
 			Name: name, Version: version(w, digest), Digest: digest, Format: "onnx",
 			Producer: strings.TrimSpace(w.ProducerName + " " + w.ProducerVersion), MaxBatch: o.MaxBatch,
@@ -93,6 +106,7 @@ func Parse(name string, data []byte, o Options) (m *Model, err error) {
 	}
 	for range o.Instances {
 		m.pool <- newInstance(p)
+		m.explainers <- &explainer{}
 	}
 	return m, nil
 }
@@ -124,7 +138,10 @@ func (m *Model) Infer(ctx context.Context, in, out []inference.Tensor) error {
 	if err := ctx.Err(); err != nil {
 		return fmt.Errorf("infer %s: %w", m.meta.Name, err)
 	}
-	rows, err := m.check(in, out)
+	if len(out) != len(m.meta.Outputs) {
+		return invalid("infer %s: %d outputs, expected %d", m.meta.Name, len(out), len(m.meta.Outputs))
+	}
+	rows, err := m.check(in)
 	if err != nil {
 		return err
 	}
@@ -172,10 +189,9 @@ func (m *Model) errInfer(err error) error {
 }
 
 // check holds the inputs against the metadata and returns the number of rows.
-func (m *Model) check(in, out []inference.Tensor) (rows int, err error) {
-	if len(in) != len(m.meta.Inputs) || len(out) != len(m.meta.Outputs) {
-		return 0, invalid("infer %s: %d inputs and %d outputs, expected %d and %d",
-			m.meta.Name, len(in), len(out), len(m.meta.Inputs), len(m.meta.Outputs))
+func (m *Model) check(in []inference.Tensor) (rows int, err error) {
+	if len(in) != len(m.meta.Inputs) {
+		return 0, invalid("infer %s: %d inputs, expected %d", m.meta.Name, len(in), len(m.meta.Inputs))
 	}
 	for k := range in {
 		t, sig := &in[k], &m.meta.Inputs[k]
@@ -227,6 +243,7 @@ func (m *Model) Close() error {
 		close(m.closed)
 		for range cap(m.pool) {
 			<-m.pool
+			<-m.explainers
 		}
 	})
 	return nil

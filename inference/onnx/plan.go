@@ -8,6 +8,7 @@ import (
 
 	"github.com/freshet-io/freshet/errkind"
 	"github.com/freshet-io/freshet/inference"
+	"github.com/freshet-io/freshet/inference/onnx/internal/attribution"
 	"github.com/freshet-io/freshet/inference/onnx/internal/ops"
 	"github.com/freshet-io/freshet/inference/onnx/internal/wire"
 )
@@ -27,6 +28,11 @@ type program struct {
 	outputs     []output
 	labels      map[string][]string
 	maxElements int
+	// For explanations: the number of values of a row of all inputs, sources, and the columns of each output.
+	width int
+	sites []*site
+	forms [][]form
+	trees []*attribution.Ensemble
 }
 
 // step is a compiled node. A slot of −1 stands for nothing.
@@ -86,6 +92,8 @@ type planner struct {
 	missing []string
 	frame   ops.Frame
 	folded  int // elements
+	// sources, by node, tell how its output adds up.
+	sources map[int]func() *ops.Source
 }
 
 func invalid(format string, args ...any) error {
@@ -96,11 +104,12 @@ func invalid(format string, args ...any) error {
 func plan(m *wire.Model, o Options) (*program, error) {
 	pl := &planner{
 		model: m, opts: o, reg: ops.NewRegistry(), values: map[string]*value{},
-		p: &program{maxElements: o.MaxElements, labels: map[string][]string{}},
+		p:       &program{maxElements: o.MaxElements, labels: map[string][]string{}},
+		sources: map[int]func() *ops.Source{},
 	}
 	pl.frame.MaxElements = min(o.MaxElements, foldElements)
 	pl.frame.Limited, pl.frame.Work = true, o.work
-	for _, f := range []func() error{pl.checkVersions, pl.declare, pl.sort, pl.compile, pl.bindOutputs} {
+	for _, f := range []func() error{pl.checkVersions, pl.declare, pl.sort, pl.compile, pl.bindOutputs, pl.trace} {
 		if err := f(); err != nil {
 			return nil, err
 		}
@@ -317,6 +326,12 @@ func (pl *planner) compileNode(i int) error {
 	if unread := node.Unread(); len(unread) > 0 {
 		pl.lacks("%s: attribute %s", pl.nodeName(i), strings.Join(unread, ", "))
 		return fail()
+	}
+	if node.Source != nil {
+		pl.sources[i] = node.Source
+	}
+	if node.Trees != nil {
+		pl.p.trees = append(pl.p.trees, node.Trees)
 	}
 	pl.label(n, in, out)
 	if kernel == nil { // the output is the first input

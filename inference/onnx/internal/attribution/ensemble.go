@@ -27,8 +27,7 @@ type Ensemble struct {
 	weights  []weight
 	members  [][]float64
 	features int
-	leaves   int
-	depth    int
+	size     Size
 }
 
 // New keeps what is needed of a Spec that forest.Build has taken.
@@ -39,7 +38,7 @@ func New[T forest.Float](s *forest.Spec[T]) *Ensemble {
 		to := node{value: float64(n.Value), mode: n.Mode, missingTrue: n.MissingTrue, members: -1}
 		if n.Mode == forest.Leaf {
 			to.yes, to.no = int32(n.First), int32(n.Count)
-			e.leaves++
+			e.size.Leaves++
 		} else {
 			to.feature, to.yes, to.no = int32(n.Feature), int32(n.True), int32(n.False)
 			e.features = max(e.features, n.Feature+1)
@@ -61,8 +60,10 @@ func New[T forest.Float](s *forest.Spec[T]) *Ensemble {
 	for _, r := range s.Roots {
 		e.roots = append(e.roots, int32(r))
 		level = append(level[:0], int32(r))
+		nodes := 0
 		for depth := 0; len(level) > 0; depth++ {
-			e.depth = max(e.depth, depth)
+			e.size.Depth = max(e.size.Depth, depth)
+			nodes += len(level)
 			below = below[:0]
 			for _, i := range level {
 				if n := &e.nodes[i]; n.mode != forest.Leaf {
@@ -71,17 +72,24 @@ func New[T forest.Float](s *forest.Spec[T]) *Ensemble {
 			}
 			level, below = below, level
 		}
+		e.size.Largest = max(e.size.Largest, nodes)
 	}
+	e.size.Trees, e.size.Nodes = len(e.roots), len(e.nodes)
 	return e
 }
 
 // Features is the smallest width of a row.
 func (e *Ensemble) Features() int { return e.features }
 
-// Size returns the numbers of trees, of nodes with leaves, of leaf weights, and the depth of the deepest tree.
-func (e *Ensemble) Size() (trees, nodes, weights, depth int) {
-	return len(e.roots), len(e.nodes), len(e.weights), e.depth
+// Size is how large an Ensemble is.
+type Size struct {
+	Trees, Nodes, Leaves int
+	Depth                int // of the deepest tree
+	Largest              int // nodes of the largest tree
 }
+
+// Size counts trees and nodes.
+func (e *Ensemble) Size() Size { return e.size }
 
 // Always reports whether every row meets a leaf with a weight for target.
 func (e *Ensemble) Always(target int) bool {

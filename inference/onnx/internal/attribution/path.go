@@ -20,9 +20,17 @@ type gain struct {
 	by      float64
 }
 
+const maxGains = 1 << 26 // of a table, 16 bytes each
+
+// PathsFit says whether the table of Paths is of a size that it takes.
+func (e *Ensemble) PathsFit() bool {
+	return e.size.Leaves*min(e.size.Depth, e.features) <= maxGains
+}
+
 // NewPaths prepares the leaves of the forest of e, whose numbers stand for the nodes in leaves, for target,
-// with every leaf's value times scale. It returns nil where the table would be larger than MaxGains.
-func NewPaths(e *Ensemble, c Covers, leaves []int32, target int, scale float64) *Paths {
+// with every leaf's value times scale. Without gains it knows the raw values alone; with gains the ensemble is
+// one that PathsFit.
+func NewPaths(e *Ensemble, c Covers, leaves []int32, target int, scale float64, gains bool) *Paths {
 	p := &Paths{value: make([]float64, len(leaves)), first: make([]uint32, len(leaves)), end: make([]uint32, len(leaves))}
 	worth := e.worth(c, target, scale)
 	spans := make([][2]uint32, len(e.nodes))
@@ -33,7 +41,7 @@ func NewPaths(e *Ensemble, c Covers, leaves []int32, target int, scale float64) 
 	var stack []step
 	for _, root := range e.roots {
 		p.base += worth[root]
-		if !e.concerns(root, target) {
+		if !gains || !e.concerns(root, target) {
 			continue
 		}
 		stack = append(stack[:0], step{node: root})
@@ -49,9 +57,6 @@ func NewPaths(e *Ensemble, c Covers, leaves []int32, target int, scale float64) 
 					}
 				}
 				spans[at.node] = [2]uint32{from, uint32(len(p.gain))}
-				if len(p.gain) > MaxGains {
-					return nil
-				}
 				continue
 			}
 			for _, child := range [2]int32{n.yes, n.no} {
@@ -76,9 +81,6 @@ func NewPaths(e *Ensemble, c Covers, leaves []int32, target int, scale float64) 
 	}
 	return p
 }
-
-// MaxGains bounds the size of the table, 16 bytes each.
-const MaxGains = 1 << 26
 
 // Base is the worth of no feature.
 func (p *Paths) Base() float64 { return p.base }

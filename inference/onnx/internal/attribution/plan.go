@@ -6,8 +6,16 @@ import (
 	"github.com/freshet-io/freshet/inference/onnx/internal/forest"
 )
 
-// MaxWork bounds nodes × points of one tree, by which the memory of Plan.Shapley goes: 128 bytes each.
-const MaxWork = 1 << 20
+const (
+	maxWork  = 1 << 20 // nodes × points of a tree, 128 bytes of scratch each
+	maxDepth = 512     // an earlier split on a feature is looked for node by node
+)
+
+// ShapleyFits says whether the trees are of a size that Plan takes.
+func (e *Ensemble) ShapleyFits() bool {
+	unlike := min(e.size.Depth, e.features)
+	return e.size.Depth <= maxDepth && e.size.Largest*(unlike+1)/2 <= maxWork
+}
 
 // Plan explains one target of an ensemble under given covers; it is immutable.
 type Plan struct {
@@ -19,7 +27,6 @@ type Plan struct {
 	slots   int    // nodes and leaves beside nodes × points of the largest tree
 	table   []float64
 	members [][]uint64
-	tooBig  bool
 }
 
 // rule is a quadrature: the weights, and t and 1−t at each point.
@@ -65,7 +72,8 @@ type split struct {
 	step, low float64
 }
 
-// NewPlan prepares the explanation of target, with every leaf's value times scale.
+// NewPlan prepares the explanation of target, with every leaf's value times scale. The ensemble is one that
+// ShapleyFits.
 func NewPlan(e *Ensemble, c Covers, target int, scale float64) *Plan {
 	p := &Plan{}
 	b := planner{e: e, c: c, p: p, target: target, scale: scale, column: map[int32]int32{}}
@@ -77,9 +85,6 @@ func NewPlan(e *Ensemble, c Covers, target int, scale float64) *Plan {
 
 // Base is the worth of no feature.
 func (p *Plan) Base() float64 { return p.base }
-
-// Fits reports whether the plan's trees are within MaxWork.
-func (p *Plan) Fits() bool { return !p.tooBig }
 
 type planner struct {
 	e      *Ensemble
@@ -208,7 +213,6 @@ func (b *planner) add(root int32) {
 	}
 	p.nodes = max(p.nodes, len(t.split))
 	p.slots = max(p.slots, t.slots*t.points)
-	p.tooBig = p.tooBig || t.slots*t.points > MaxWork || len(p.table) > math.MaxInt32/2
 	p.trees = append(p.trees, t)
 }
 

@@ -171,7 +171,7 @@ func TestPathsGiveTheChangesOfWorth(t *testing.T) {
 		const rows = 75
 		x := randomRows(r, rows, features)
 		for target := range targets {
-			p := NewPaths(e, c, f.LeafNodes(), target, 2)
+			p := NewPaths(e, c, f.LeafNodes(), target, 2, true)
 			worth := e.worth(c, target, 2)
 			w := Walk{Paths: p, Raw: make([]float64, rows), Out: make([]float64, rows*features), Stride: features, To: identity(features)}
 			var scratch forest.Scratch[float64]

@@ -20,6 +20,7 @@ type linear struct {
 	intercept []float32      // by target; may be empty
 	targets   int
 	post      transform
+	coef      []float32 // targets × features
 }
 
 func readLinear(n *Node, targets int) (*linear, error) {
@@ -27,7 +28,6 @@ func readLinear(n *Node, targets int) (*linear, error) {
 		return nil, err
 	}
 	l := &linear{targets: targets}
-	var err error
 	coef, err := n.floatsAttr("coefficients")
 	if err != nil {
 		return nil, err
@@ -47,6 +47,7 @@ func readLinear(n *Node, targets int) (*linear, error) {
 	if len(l.intercept) == 0 {
 		l.intercept = nil
 	}
+	l.coef = coef
 	l.packed = kernel.Pack(coef, len(coef)/targets, targets, true)
 	return l, nil
 }
@@ -84,6 +85,7 @@ func compileLinearRegressor(n *Node) (Kernel, error) {
 		return nil, err
 	}
 	n.result(0, inference.Float32)
+	n.Source = l.regressionSource
 	return func(f *Frame, in, out []*Tensor) error {
 		rows, _, err := matrix(in[0])
 		if err != nil {
@@ -152,6 +154,7 @@ func compileLinearClassifier(n *Node) (Kernel, error) {
 		n.result(0, inference.String)
 	}
 	n.result(1, inference.Float32)
+	n.Source = func() *Source { return l.classifierSource(width) }
 	return func(f *Frame, in, out []*Tensor) error {
 		rows, _, err := matrix(in[0])
 		if err != nil {

@@ -96,6 +96,7 @@ func compileGemm(n *Node) (Kernel, error) {
 	n.ignore("broadcast")
 	g.transA, g.transB = a != 0, b != 0
 	n.result(0, n.In[0].Type)
+	n.Source = func() *Source { return gemmSource(n, &g) }
 	if n.constMatrix(1) && !g.transA && g.alpha == 1 {
 		d := newDense(n.In[1].Const, g.transB)
 		c := n.in(2)
@@ -177,6 +178,9 @@ func compileMatMul(n *Node) (Kernel, error) {
 		return nil, err
 	}
 	n.result(0, n.In[0].Type)
+	if b := n.In[1].Const; b != nil {
+		n.Source = func() *Source { return matrixSource(b, false, 1, nil) }
+	}
 	if n.constMatrix(1) {
 		n.Dense = newDense(n.In[1].Const, false)
 		n.Dense.any = true

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/freshet-io/freshet/inference"
+	"github.com/freshet-io/freshet/inference/onnx/internal/attribution"
 	"github.com/freshet-io/freshet/inference/onnx/internal/wire"
 )
 
@@ -27,6 +28,10 @@ type Node struct {
 	In, Out     []*Value
 	// Dense is set by Compile where the kernel is a dense layer.
 	Dense *Dense
+	// Source is set by Compile where the node may add up what features do; it returns nil where not.
+	Source func() *Source
+	// Trees is set by Compile where the node holds trees.
+	Trees *attribution.Ensemble
 	used  map[string]bool
 }
 

@@ -5,6 +5,7 @@ import (
 	"math"
 
 	"github.com/freshet-io/freshet/inference"
+	"github.com/freshet-io/freshet/inference/onnx/internal/attribution"
 	"github.com/freshet-io/freshet/inference/onnx/internal/forest"
 )
 
@@ -118,14 +119,14 @@ func (a *treeAttrs) build(n *Node, targets int, agg forest.Aggregate) (*ensemble
 	e := &ensemble{base: a.base, post: a.post, agg: agg, needSeen: targets > 1 || agg == forest.Min || agg == forest.Max}
 	var err error
 	if n.in(0).Type == inference.Float64 {
-		e.f64, err = buildForest[float64](a, targets, agg)
+		e.f64, e.shape, err = buildForest[float64](a, targets, agg)
 	} else {
-		e.f32, err = buildForest[float32](a, targets, agg)
+		e.f32, e.shape, err = buildForest[float32](a, targets, agg)
 	}
 	return e, err
 }
 
-func buildForest[T forest.Float](a *treeAttrs, targets int, agg forest.Aggregate) (*forest.Forest[T], error) {
+func buildForest[T forest.Float](a *treeAttrs, targets int, agg forest.Aggregate) (*forest.Forest[T], *attribution.Ensemble, error) {
 	type id struct{ tree, node int64 }
 	s := &forest.Spec[T]{Nodes: make([]forest.Node[T], len(a.treeIDs)), Targets: targets, Aggregate: agg}
 	index := make(map[id]int, len(a.treeIDs))
@@ -133,7 +134,7 @@ func buildForest[T forest.Float](a *treeAttrs, targets int, agg forest.Aggregate
 	for i, tree := range a.treeIDs {
 		at := id{tree, a.nodeIDs[i]}
 		if _, twice := index[at]; twice {
-			return nil, fmt.Errorf("node %d of tree %d is there twice", at.node, tree)
+			return nil, nil, fmt.Errorf("node %d of tree %d is there twice", at.node, tree)
 		}
 		index[at] = i
 		if !rooted[tree] {
@@ -144,7 +145,7 @@ func buildForest[T forest.Float](a *treeAttrs, targets int, agg forest.Aggregate
 	for i, tree := range a.treeIDs {
 		mode, ok := modeNames[a.modes[i]]
 		if !ok {
-			return nil, fmt.Errorf("nodes_modes holds %q", a.modes[i])
+			return nil, nil, fmt.Errorf("nodes_modes holds %q", a.modes[i])
 		}
 		node := forest.Node[T]{Mode: mode, Value: T(a.values[i]), MissingTrue: len(a.missing) > 0 && a.missing[i] == 1}
 		if mode != forest.Leaf {
@@ -152,7 +153,7 @@ func buildForest[T forest.Float](a *treeAttrs, targets int, agg forest.Aggregate
 			node.True, yes = index[id{tree, a.yes[i]}]
 			node.False, no = index[id{tree, a.no[i]}]
 			if !yes || !no {
-				return nil, fmt.Errorf("node %d of tree %d has children %d and %d, not both of which exist", a.nodeIDs[i], tree, a.yes[i], a.no[i])
+				return nil, nil, fmt.Errorf("node %d of tree %d has children %d and %d, not both of which exist", a.nodeIDs[i], tree, a.yes[i], a.no[i])
 			}
 			node.Feature = int(max(min(a.features[i], math.MaxInt32), -1))
 		}
@@ -162,9 +163,18 @@ func buildForest[T forest.Float](a *treeAttrs, targets int, agg forest.Aggregate
 		i, ok := index[id{tree, node}]
 		return i, ok
 	}); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	return forest.Build(s)
+	return planted(s)
+}
+
+// planted builds a forest, and what explanations need of it.
+func planted[T forest.Float](s *forest.Spec[T]) (*forest.Forest[T], *attribution.Ensemble, error) {
+	f, err := forest.Build(s)
+	if err != nil {
+		return nil, nil, err
+	}
+	return f, attribution.New(s), nil
 }
 
 // leafWeights gives each leaf its weights, side by side.

@@ -5,6 +5,7 @@ import (
 	"math"
 
 	"github.com/freshet-io/freshet/inference"
+	"github.com/freshet-io/freshet/inference/onnx/internal/attribution"
 	"github.com/freshet-io/freshet/inference/onnx/internal/forest"
 	"github.com/freshet-io/freshet/inference/onnx/internal/wire"
 )
@@ -18,14 +19,16 @@ func compileTreeEnsemble(n *Node) (Kernel, error) {
 	e := &ensemble{}
 	var err error
 	if n.in(0).Type == inference.Float64 {
-		e.f64, err = readEnsemble[float64](n, e)
+		e.f64, e.shape, err = readEnsemble[float64](n, e)
 	} else {
-		e.f32, err = readEnsemble[float32](n, e)
+		e.f32, e.shape, err = readEnsemble[float32](n, e)
 	}
 	if err != nil {
 		return nil, err
 	}
 	n.result(0, n.in(0).Type)
+	n.Trees = e.shape
+	n.Source = func() *Source { return e.source(e.regressionScores(), 0) }
 	if e.f64 != nil {
 		return e.regress64, nil
 	}
@@ -106,31 +109,31 @@ func (n *Node) modesAttr() ([]forest.Mode, error) {
 	return out, nil
 }
 
-func readEnsemble[T forest.Float](n *Node, e *ensemble) (*forest.Forest[T], error) {
+func readEnsemble[T forest.Float](n *Node, e *ensemble) (*forest.Forest[T], *attribution.Ensemble, error) {
 	ints := map[string][]int64{}
 	for _, name := range []string{"tree_roots", "nodes_featureids", "nodes_truenodeids", "nodes_falsenodeids",
 		"nodes_trueleafs", "nodes_falseleafs", "nodes_missing_value_tracks_true", "leaf_targetids"} {
 		v, err := n.intsAttr(name)
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		ints[name] = v
 	}
 	modes, err := n.modesAttr()
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	splits, err := n.tensorFloats("nodes_splits")
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	weights, err := n.tensorFloats("leaf_weights")
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	members, err := n.tensorFloats("membership_values")
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	n.ignore("nodes_hitrates")
 	nodes := len(modes)
@@ -139,35 +142,35 @@ func readEnsemble[T forest.Float](n *Node, e *ensemble) (*forest.Forest[T], erro
 		case "tree_roots":
 		case "leaf_targetids":
 			if len(v) != len(weights) {
-				return nil, fmt.Errorf("leaf_targetids has %d elements, leaf_weights has %d", len(v), len(weights))
+				return nil, nil, fmt.Errorf("leaf_targetids has %d elements, leaf_weights has %d", len(v), len(weights))
 			}
 		case "nodes_missing_value_tracks_true":
 			if len(v) != 0 && len(v) != nodes {
-				return nil, fmt.Errorf("%s has %d elements, nodes_modes has %d", name, len(v), nodes)
+				return nil, nil, fmt.Errorf("%s has %d elements, nodes_modes has %d", name, len(v), nodes)
 			}
 		default:
 			if len(v) != nodes {
-				return nil, fmt.Errorf("%s has %d elements, nodes_modes has %d", name, len(v), nodes)
+				return nil, nil, fmt.Errorf("%s has %d elements, nodes_modes has %d", name, len(v), nodes)
 			}
 		}
 	}
 	if len(splits) != nodes {
-		return nil, fmt.Errorf("nodes_splits has %d elements, nodes_modes has %d", len(splits), nodes)
+		return nil, nil, fmt.Errorf("nodes_splits has %d elements, nodes_modes has %d", len(splits), nodes)
 	}
 	targets, err := n.intAttr("n_targets", 1)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	agg, err := n.intAttr("aggregate_function", 1)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	post, err := n.intAttr("post_transform", 0)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	if agg < 0 || agg > 3 || post < 0 || post > 4 {
-		return nil, fmt.Errorf("aggregate_function %d and post_transform %d, expected 0 to 3 and 0 to 4", agg, post)
+		return nil, nil, fmt.Errorf("aggregate_function %d and post_transform %d, expected 0 to 3 and 0 to 4", agg, post)
 	}
 	e.agg = [...]forest.Aggregate{forest.Average, forest.Sum, forest.Min, forest.Max}[agg]
 	e.post = [...]transform{transformNone, transformSoftmax, transformLogistic, transformSoftmaxZero, transformProbit}[post]
@@ -195,11 +198,11 @@ func readEnsemble[T forest.Float](n *Node, e *ensemble) (*forest.Forest[T], erro
 	for i, m := range modes {
 		yes, err := child(ints["nodes_truenodeids"][i], ints["nodes_trueleafs"][i] != 0)
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		no, err := child(ints["nodes_falsenodeids"][i], ints["nodes_falseleafs"][i] != 0)
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		missing := ints["nodes_missing_value_tracks_true"]
 		s.Nodes[i] = forest.Node[T]{Mode: m, Feature: int(max(min(ints["nodes_featureids"][i], math.MaxInt32), -1)),
@@ -215,12 +218,12 @@ func readEnsemble[T forest.Float](n *Node, e *ensemble) (*forest.Forest[T], erro
 	}
 	for _, r := range ints["tree_roots"] {
 		if r < 0 || r >= int64(nodes) {
-			return nil, fmt.Errorf("tree_roots holds node %d of %d", r, nodes)
+			return nil, nil, fmt.Errorf("tree_roots holds node %d of %d", r, nodes)
 		}
 		s.Roots = append(s.Roots, int(r))
 	}
 	if len(s.Roots) == 0 {
-		return nil, fmt.Errorf("no trees")
+		return nil, nil, fmt.Errorf("no trees")
 	}
-	return forest.Build(s)
+	return planted(s)
 }

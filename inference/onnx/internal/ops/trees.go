@@ -5,6 +5,7 @@ import (
 	"math"
 
 	"github.com/freshet-io/freshet/inference"
+	"github.com/freshet-io/freshet/inference/onnx/internal/attribution"
 	"github.com/freshet-io/freshet/inference/onnx/internal/forest"
 )
 
@@ -34,6 +35,8 @@ type ensemble struct {
 	agg  forest.Aggregate
 	// needSeen says that it matters whether a target got any contribution.
 	needSeen bool
+	// shape is what explanations need of the trees.
+	shape *attribution.Ensemble
 }
 
 func (e *ensemble) features() int {
@@ -179,6 +182,8 @@ func compileTreeRegressor(n *Node) (Kernel, error) {
 		return nil, fmt.Errorf("one base value for %d targets", targets)
 	}
 	n.result(0, inference.Float32)
+	n.Trees = e.shape
+	n.Source = func() *Source { return e.source(e.regressionScores(), 0) }
 	return e.regress, nil
 }
 
@@ -204,6 +209,9 @@ func compileTreeClassifier(n *Node) (Kernel, error) {
 		return nil, err
 	}
 	c := &treeClassifier{ensemble: e, classes: classes, ints: ints, strs: strs, positive: true, binary: classes == 2}
+	if len(a.leafTarget) > 0 {
+		c.lone = int(a.leafTarget[0])
+	}
 	for i, w := range a.weights {
 		c.positive = c.positive && !(w < 0)
 		c.binary = c.binary && a.leafTarget[i] == a.leafTarget[0]
@@ -213,6 +221,8 @@ func compileTreeClassifier(n *Node) (Kernel, error) {
 		n.result(0, inference.String)
 	}
 	n.result(1, inference.Float32)
+	n.Trees = e.shape
+	n.Source = func() *Source { return e.source(c.scores(), 1) }
 	return c.run, nil
 }
 
@@ -223,8 +233,9 @@ type treeClassifier struct {
 	classes int
 	ints    []int64
 	strs    []string
-	// binary: two classes, and all leaves name the same one.
+	// binary: two classes, and all leaves name the same one, lone.
 	binary bool
+	lone   int
 	// positive: no weight is negative, so that a lone score is a probability.
 	positive bool
 }

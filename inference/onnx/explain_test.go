@@ -1,0 +1,384 @@
+package onnx
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/freshet-io/freshet/errkind"
+	"github.com/freshet-io/freshet/inference"
+)
+
+// explained are the files of testdata that can be explained: the output and the best method.
+var explained = map[string]string{
+	"columns-onehot-logistic":       "probabilities linear",
+	"columns-ordinal-boosting":      "probabilities treeshap",
+	"decision-tree-deep":            "probabilities treeshap",
+	"decision-tree-leaf":            "probabilities treeshap",
+	"decision-tree-targets":         "variable treeshap",
+	"decision-tree-chain":           "variable treeshap",
+	"extra-trees":                   "probabilities treeshap",
+	"extra-trees-double":            "variable treeshap",
+	"gradient-boosting":             "probabilities treeshap",
+	"gradient-boosting-multi":       "probabilities treeshap",
+	"gradient-boosting-regressor":   "variable treeshap",
+	"hist-boosting":                 "probabilities treeshap",
+	"hist-boosting-multi":           "probabilities treeshap",
+	"hist-boosting-regressor":       "variable treeshap",
+	"imputer-mean":                  "probabilities linear",
+	"lightgbm-binary":               "probabilities treeshap",
+	"lightgbm-categorical":          "probabilities treeshap",
+	"lightgbm-multi":                "probabilities treeshap",
+	"lightgbm-regressor":            "variable treeshap",
+	"lightgbm-split":                "variable treeshap",
+	"lightgbm-zipmap":               "probabilities treeshap",
+	"linear-regression":             "variable linear",
+	"linear-svc":                    "probabilities linear",
+	"linear-svc-multi":              "probabilities linear",
+	"logistic-multinomial":          "probabilities linear",
+	"logistic-scaled":               "probabilities linear",
+	"logistic-strings":              "probabilities linear",
+	"logistic-zipmap":               "output_probability linear",
+	"logistic-zipmap-strings":       "output_probability linear",
+	"random-forest":                 "probabilities treeshap",
+	"random-forest-double":          "probabilities treeshap",
+	"random-forest-ml1":             "probabilities treeshap",
+	"random-forest-multi":           "probabilities treeshap",
+	"random-forest-regressor":       "variable treeshap",
+	"random-forest-zipmap":          "output_probability treeshap",
+	"ridge-double":                  "variable linear",
+	"ridge-two-targets":             "variable linear",
+	"select-best":                   "probabilities treeshap",
+	"sgd-classifier":                "probabilities linear",
+	"sgd-regressor":                 "variable linear",
+	"tree-average":                  "Y treeshap",
+	"tree-double-tensor-classifier": "probabilities treeshap",
+	"tree-double-tensor-regressor":  "Y treeshap",
+	"tree-ensemble-5":               "Y treeshap",
+	"tree-ensemble-5-member":        "Y treeshap",
+	"tree-modes":                    "Y treeshap",
+	"xgboost-binary":                "probabilities treeshap",
+	"xgboost-forest":                "variable treeshap",
+	"xgboost-multi":                 "probabilities treeshap",
+	"xgboost-regressor":             "variable treeshap",
+	"xgboost-stump":                 "probabilities treeshap",
+}
+
+// targets lists what the model explains.
+func targets(m *Model) map[inference.Target][]inference.Method {
+	out := map[inference.Target][]inference.Method{}
+	for k := range m.Metadata().Outputs {
+		for e := range 64 {
+			t := inference.Target{Output: k, Element: e}
+			if offered := m.Methods(t); len(offered) > 0 {
+				out[t] = offered
+			}
+		}
+	}
+	return out
+}
+
+// firstRows are the first n rows of a batch.
+func firstRows(in []inference.Tensor, n int) []inference.Tensor {
+	var out []inference.Tensor
+	for k := range in {
+		t := in[k]
+		w := 1
+		for _, d := range t.Shape[1:] {
+			w *= d
+		}
+		t.Shape = append([]int{n}, t.Shape[1:]...)
+		switch t.Type {
+		case inference.Float32:
+			t.F32 = t.F32[:n*w]
+		case inference.Float64:
+			t.F64 = t.F64[:n*w]
+		case inference.Int64:
+			t.I64 = t.I64[:n*w]
+		case inference.String:
+			t.Str = t.Str[:n*w]
+		}
+		out = append(out, t)
+	}
+	return out
+}
+
+// TestExplanationsAddUpToTheOutput explains every file that can be, at its awkward rows too: base and attributions
+// make the raw value, and the raw value through its link is what Infer answers.
+func TestExplanationsAddUpToTheOutput(t *testing.T) {
+	files, err := filepath.Glob("testdata/models/*.onnx")
+	if err != nil || len(files) == 0 {
+		t.Fatalf("no models in testdata/models: %v", err)
+	}
+	got := map[string]string{}
+	for _, f := range files {
+		name := strings.TrimSuffix(filepath.Base(f), ".onnx")
+		m, err := Load(f, Options{Instances: 1})
+		if err != nil {
+			t.Fatal(err)
+		}
+		c := readCase(t, strings.TrimSuffix(f, ".onnx")+".json")
+		in := inputsOf(t, m, c)
+		if n := len(targets(m)); n > 0 {
+			t.Errorf("%s: %d targets are offered without a background", name, n)
+		}
+		if err := m.SetBackground(firstRows(in, 40)); err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		offered := targets(m)
+		if len(offered) == 0 {
+			continue
+		}
+		out := make([]inference.Tensor, len(m.Metadata().Outputs))
+		if err := m.Infer(context.Background(), in, out); err != nil {
+			t.Fatal(err)
+		}
+		for target, methods := range offered {
+			sig := m.Metadata().Outputs[target.Output]
+			got[name] = sig.Name + " " + methods[0].String()
+			for _, method := range methods {
+				if d := addsUp(m, in, &out[target.Output], target, method); d != "" {
+					t.Errorf("%s, %s[%d] by %v: %s", name, sig.Name, target.Element, method, d)
+				}
+			}
+		}
+	}
+	if d := cmp.Diff(explained, got); d != "" {
+		t.Errorf("explained models (-expected +got):\n%s", d)
+	}
+}
+
+// addsUp explains the rows and compares with the model's answers.
+func addsUp(m *Model, in []inference.Tensor, out *inference.Tensor, target inference.Target, method inference.Method) string {
+	var a inference.Attributions
+	if err := m.Explain(context.Background(), in, target, method, &a); err != nil {
+		return err.Error()
+	}
+	rows, k := out.Shape[0], len(m.prog.forms[target.Output])
+	if len(a.Base) != rows || len(a.Raw) != rows || len(a.Values) != rows*a.Width || a.Method != method {
+		return fmt.Sprintf("%d bases, %d raw and %d values for %d rows of %d", len(a.Base), len(a.Raw), len(a.Values), rows, a.Width)
+	}
+	link := m.form(target).link
+	raws := make([]inference.Attributions, k) // for a softmax
+	if link == 2 {
+		for e := range raws {
+			if err := m.Explain(context.Background(), in, inference.Target{Output: target.Output, Element: e}, method, &raws[e]); err != nil {
+				return err.Error()
+			}
+		}
+	}
+	for r := range rows {
+		sum := a.Base[r]
+		for _, v := range a.Values[r*a.Width : (r+1)*a.Width] {
+			sum += v
+		}
+		raw := a.Raw[r]
+		want := 0.0
+		if out.Type == inference.Float64 {
+			want = out.F64[r*k+target.Element]
+		} else {
+			want = float64(out.F32[r*k+target.Element])
+		}
+		if math.IsNaN(want) && math.IsNaN(raw) || math.IsInf(raw, 0) || math.Abs(raw) > 1e30 {
+			continue
+		}
+		if math.Abs(sum-raw) > 1e-6*max(1, math.Abs(raw)) || math.IsNaN(sum) {
+			return fmt.Sprintf("row %d: base %v and attributions make %v, raw is %v", r, a.Base[r], sum, raw)
+		}
+		got := raw
+		switch {
+		case a.Link == inference.Logistic:
+			got = 1 / (1 + math.Exp(-raw))
+		case link == 2:
+			total := 0.0
+			for e := range raws {
+				total += math.Exp(raws[e].Raw[r] - raw)
+			}
+			got = 1 / total
+		}
+		if math.Abs(got-want) > 2e-5*max(1, math.Abs(want)) {
+			return fmt.Sprintf("row %d: raw %v through its link is %v, the model answers %v", r, raw, got, want)
+		}
+	}
+	return ""
+}
+
+// explainable is a model of boosted trees with a background.
+func explainable(t testing.TB, instances int) (*Model, []inference.Tensor) {
+	t.Helper()
+	m, err := Parse("boosted", boosted(20, 5, 12, true), Options{Instances: instances})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := rand.New(rand.NewPCG(8, 8))
+	const rows = 300
+	x := make([]float32, rows*12)
+	for i := range x {
+		x[i] = float32(r.NormFloat64())
+	}
+	in := []inference.Tensor{{Type: inference.Float32, Shape: []int{rows, 12}, F32: x}}
+	if err := m.SetBackground(in); err != nil {
+		t.Fatal(err)
+	}
+	return m, in
+}
+
+var secondClass = inference.Target{Output: 1, Element: 1}
+
+func TestExplainRefusesWhatItDoesNotOffer(t *testing.T) {
+	m, in := explainable(t, 1)
+	var a inference.Attributions
+	ctx := context.Background()
+	for _, c := range []struct {
+		target inference.Target
+		method inference.Method
+	}{
+		{secondClass, inference.LinearAttribution},
+		{secondClass, inference.SampledShapley},
+		{inference.Target{Output: 0}, inference.TreeSHAP},
+		{inference.Target{Output: 1, Element: 2}, inference.TreeSHAP},
+		{inference.Target{Output: -1, Element: -1}, inference.TreeSHAP},
+	} {
+		if err := m.Explain(ctx, in, c.target, c.method, &a); errkind.Of(err) != errkind.Unsupported {
+			t.Errorf("%v of %v: %v, expected Unsupported", c.method, c.target, err)
+		}
+	}
+	in[0].Shape = []int{100, 36}
+	if err := m.Explain(ctx, in, secondClass, inference.TreeSHAP, &a); errkind.Of(err) != errkind.Invalid {
+		t.Errorf("rows of another width: %v, expected Invalid", err)
+	}
+	in[0].Shape = []int{300, 12}
+	if err := m.SetBackground([]inference.Tensor{{Type: inference.Float32, Shape: []int{0, 12}}}); errkind.Of(err) != errkind.Invalid {
+		t.Errorf("an empty background: %v, expected Invalid", err)
+	}
+	done, cancel := context.WithCancel(ctx)
+	cancel()
+	if err := m.Explain(done, in, secondClass, inference.TreeSHAP, &a); !errors.Is(err, context.Canceled) {
+		t.Errorf("a cancelled call: %v", err)
+	}
+	if err := m.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := m.Explain(ctx, in, secondClass, inference.TreeSHAP, &a); errkind.Of(err) != errkind.Closed {
+		t.Errorf("after Close: %v, expected Closed", err)
+	}
+}
+
+func TestExplainAndInferShareAModel(t *testing.T) {
+	m, in := explainable(t, 2)
+	var wg sync.WaitGroup
+	var want inference.Attributions
+	if err := m.Explain(context.Background(), in, secondClass, inference.TreeSHAP, &want); err != nil {
+		t.Fatal(err)
+	}
+	for g := range 4 {
+		wg.Go(func() {
+			var a inference.Attributions
+			out := make([]inference.Tensor, 2)
+			for range 5 {
+				if g == 0 {
+					if err := m.Infer(context.Background(), in, out); err != nil {
+						t.Error(err)
+					}
+					continue
+				}
+				if err := m.Explain(context.Background(), in, secondClass, m.Methods(secondClass)[g%2], &a); err != nil {
+					t.Error(err)
+				} else if a.Method == inference.TreeSHAP && !slices.Equal(a.Values, want.Values) {
+					t.Error("two calls explain the same rows differently")
+				}
+			}
+		})
+	}
+	wg.Wait()
+	if err := m.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestExplainAllocatesNothing(t *testing.T) {
+	if raceEnabled {
+		t.Skip("the race detector allocates")
+	}
+	for _, name := range []string{"xgboost-binary", "columns-ordinal-boosting", "logistic-scaled", "lightgbm-split"} {
+		m, err := Load("testdata/models/"+name+".onnx", Options{Instances: 1})
+		if err != nil {
+			t.Fatal(err)
+		}
+		in := inputsOf(t, m, readCase(t, "testdata/models/"+name+".json"))
+		if err := m.SetBackground(in); err != nil {
+			t.Fatal(err)
+		}
+		var a inference.Attributions
+		for target, methods := range targets(m) {
+			for _, method := range methods {
+				if n := testing.AllocsPerRun(20, func() {
+					if err := m.Explain(context.Background(), in, target, method, &a); err != nil {
+						t.Fatal(err)
+					}
+				}); n > 0 {
+					t.Errorf("%s, %v: %v allocations", name, method, n)
+				}
+			}
+		}
+	}
+}
+
+func TestComplexityCountsTrees(t *testing.T) {
+	m, _ := explainable(t, 1)
+	got := m.Complexity()
+	want := inference.Complexity{Bytes: got.Bytes, Nodes: 1, Trees: 20, TreeNodes: 20 * 63, Depth: 5, Parameters: 20 * (63 + 32)}
+	if got != want || got.Bytes < 10_000 {
+		t.Errorf("%+v, expected %+v", got, want)
+	}
+}
+
+func benchExplain(b *testing.B, data []byte, features, batch int, method inference.Method) {
+	m, err := Parse("bench", data, Options{Instances: 1})
+	if err != nil {
+		b.Fatal(err)
+	}
+	r := rand.New(rand.NewPCG(3, 4))
+	const rows = 1024
+	x := make([]float32, rows*features)
+	for i := range x {
+		x[i] = float32(r.NormFloat64())
+	}
+	if err := m.SetBackground([]inference.Tensor{{Type: inference.Float32, Shape: []int{rows, features}, F32: x}}); err != nil {
+		b.Fatal(err)
+	}
+	in := []inference.Tensor{{Type: inference.Float32, Shape: []int{batch, features}}}
+	var a inference.Attributions
+	at := 0
+	b.ReportAllocs()
+	for b.Loop() {
+		in[0].F32 = x[at*features : (at+batch)*features]
+		if err := m.Explain(context.Background(), in, secondClass, method, &a); err != nil {
+			b.Fatal(err)
+		}
+		at = (at + batch) % rows
+	}
+	b.ReportMetric(float64(b.N)*float64(batch)/b.Elapsed().Seconds(), "rows/s")
+}
+
+func BenchmarkExplain(b *testing.B) {
+	for _, size := range []struct{ trees, depth int }{{100, 6}, {500, 8}} {
+		data := boosted(size.trees, size.depth, 30, false)
+		for _, method := range []inference.Method{inference.PathAttribution, inference.TreeSHAP} {
+			for _, batch := range []int{1, 32, 256} {
+				b.Run(fmt.Sprintf("%dx%d/%v/batch=%d", size.trees, size.depth, method, batch), func(b *testing.B) {
+					benchExplain(b, data, 30, batch, method)
+				})
+			}
+		}
+	}
+}
