@@ -63,6 +63,9 @@ func (g *Gate) Leave() {
 	g.inside.Done()
 }
 
+// Closing is closed by Close, before it waits.
+func (g *Gate) Closing() <-chan struct{} { return g.done }
+
 // Close refuses calls from now on and returns when none is inside; true for the first Close.
 func (g *Gate) Close() bool {
 	g.mu.Lock()

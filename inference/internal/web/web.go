@@ -97,17 +97,23 @@ func (c *Client) Call(req *http.Request, buf *bytes.Buffer) error {
 		return err
 	}
 	defer resp.Body.Close()
+	_, err = c.Body(resp, buf)
+	return err
+}
+
+// Body reads the whole of an answer into buf, which it empties first.
+func (c *Client) Body(resp *http.Response, buf *bytes.Buffer) ([]byte, error) {
 	if resp.ContentLength > c.c.MaxAnswer {
-		return c.TooLong()
+		return nil, c.TooLong()
 	}
 	buf.Reset()
 	if _, err := buf.ReadFrom(io.LimitReader(resp.Body, c.c.MaxAnswer+1)); err != nil {
-		return c.Fault(err)
+		return nil, c.Fault(err)
 	}
 	if int64(buf.Len()) > c.c.MaxAnswer {
-		return c.TooLong()
+		return nil, c.TooLong()
 	}
-	return nil
+	return buf.Bytes(), nil
 }
 
 // TooLong is the error of an answer beyond MaxAnswer.
@@ -157,7 +163,7 @@ func (c *Client) Status(resp *http.Response, reason []byte) error {
 	if code := resp.StatusCode; code >= 300 && code < 400 {
 		text = "it sends elsewhere" + elsewhere(resp.Header.Get("Location")) + ": use the final URL"
 	}
-	err := c.Errorf(kind, "%w", &StatusError{resp.StatusCode, text})
+	err := c.Errorf(kind, "%w", &StatusError{resp.StatusCode, text, reason})
 	if kind.Retryable() {
 		return inference.RetryAfterError(err, RetryAfter(resp.Header, time.Now()))
 	}
@@ -174,10 +180,12 @@ func elsewhere(location string) string {
 	return ", to " + Shown([]byte(u.String()))
 }
 
-// StatusError is an answer that is none, with the beginning of what it says.
+// StatusError is an answer that is none, with the beginning of what it says, as it is
+// shown and as it came.
 type StatusError struct {
 	Code   int
 	Reason string
+	Body   []byte
 }
 
 func (e *StatusError) Error() string { return fmt.Sprintf("HTTP status %d: %s", e.Code, e.Reason) }
