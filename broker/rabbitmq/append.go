@@ -150,31 +150,38 @@ func (p *publisher) sendEntry(ctx context.Context, id uint64, entry []byte) erro
 }
 
 // find looks for our message at the first position from at, where it lies if the
-// server took it.
+// server took it. That is in the last chunk, unless others publish here too.
 func (d *Driver) find(ctx context.Context, t *topic, partition int, from int64, ours []byte) (int64, error) {
-	k, err := d.lookAt(ctx, t.streams[partition], at(from))
-	if err != nil {
-		return 0, d.missed(t, err)
-	}
-	for k != nil {
-		m, position, ok, err := k.cut()
+	var end int64
+	for _, o := range []offset{last, at(from)} {
+		k, err := d.lookAt(ctx, t.streams[partition], o)
 		if err != nil {
-			return 0, err
+			return 0, d.missed(t, err)
 		}
-		if !ok {
-			break
+		if o == last {
+			end = t.sawEnd(partition, k)
 		}
-		if position < from {
+		if k == nil || k.first > from && o == last {
 			continue
 		}
-		if bytes.Equal(m, ours) {
-			return position, nil
+		position, found, err := k.firstFrom(from, ours)
+		if found || err != nil {
+			return position, err
 		}
-		break
-	}
-	end, err := d.end(ctx, t, partition)
-	if err != nil {
-		return 0, err
 	}
 	return 0, conflict(from, end)
+}
+
+// firstFrom is the position of the first message of the chunk from a position on,
+// and whether that is ours.
+func (k *chunk) firstFrom(from int64, ours []byte) (position int64, ok bool, err error) {
+	for {
+		m, position, more, err := k.cut()
+		if err != nil || !more {
+			return 0, false, err
+		}
+		if position >= from {
+			return position, bytes.Equal(m, ours), nil
+		}
+	}
 }

@@ -208,6 +208,24 @@ func (c *conn) send(ctx context.Context, fill func(b []byte) []byte) error {
 	if err := c.failure(); err != nil {
 		return err
 	}
+	c.put(fill)
+	return nil
+}
+
+// sendNow is send that does not wait for room: for small frames, of the read loop
+// too.
+func (c *conn) sendNow(fill func(b []byte) []byte) {
+	c.wmu.Lock()
+	defer c.wmu.Unlock()
+	select {
+	case <-c.done:
+	default:
+		c.put(fill)
+	}
+}
+
+// put appends a frame to what is not sent; wmu is held.
+func (c *conn) put(fill func(b []byte) []byte) {
 	at := len(c.unsent)
 	c.unsent = fill(append(c.unsent, 0, 0, 0, 0))
 	binary.BigEndian.PutUint32(c.unsent[at:], uint32(len(c.unsent)-at-4))
@@ -215,7 +233,6 @@ func (c *conn) send(ctx context.Context, fill func(b []byte) []byte) error {
 	case c.hasMore <- struct{}{}:
 	default:
 	}
-	return nil
 }
 
 func (c *conn) write() {

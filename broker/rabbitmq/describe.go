@@ -2,7 +2,9 @@ package rabbitmq
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	"github.com/freshet-io/freshet/broker"
@@ -12,6 +14,9 @@ import (
 
 // firstFor is how long the first position kept is taken for granted.
 const firstFor = 5 * time.Second
+
+// describeAtOnce is how many partitions are described beside each other.
+const describeAtOnce = 16
 
 // end looks where a partition ends: behind the last message of its last chunk.
 func (d *Driver) end(ctx context.Context, t *topic, partition int) (int64, error) {
@@ -53,9 +58,9 @@ func (d *Driver) start(ctx context.Context, t *topic, partition int) (int64, err
 			return 0, d.missed(t, err)
 		}
 		c.mu.Lock()
+		c.firstAt = time.Now()
 		if k != nil {
 			c.first = k.first
-			c.firstAt = time.Now()
 		}
 		first = c.first
 		c.mu.Unlock()
@@ -66,20 +71,38 @@ func (d *Driver) start(ctx context.Context, t *topic, partition int) (int64, err
 // storedAt is when the first record at or behind position was stored, in milliseconds since the epoch.
 func (d *Driver) storedAt(ctx context.Context, t *topic, partition int, position int64) (int64, error) {
 	c := &t.parts[partition]
-	c.mu.Lock()
-	millis, known := c.millis, position >= c.from && position < c.to
-	c.mu.Unlock()
-	if known {
+	if millis, known := c.timeOf(position); known {
 		return millis, nil
 	}
 	k, err := d.lookAt(ctx, t.streams[partition], at(position))
 	if err != nil || k == nil {
 		return 0, d.missed(t, err)
 	}
-	c.mu.Lock()
-	c.from, c.to, c.millis = k.first, k.end(), k.millis
-	c.mu.Unlock()
+	c.passed(k)
 	return k.millis, nil
+}
+
+// passed notes when a chunk of records was stored.
+func (c *partitionCache) passed(k *chunk) {
+	if !k.user {
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.times[c.turn%len(c.times)] = chunkTime{k.first, k.end(), k.millis}
+	c.turn++
+}
+
+// timeOf is when the chunk with a position was stored, where it passed here.
+func (c *partitionCache) timeOf(position int64) (millis int64, known bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for i := range min(c.turn, len(c.times)) {
+		if t := &c.times[(c.turn-1-i)%len(c.times)]; position >= t.from && position < t.to {
+			return t.millis, true
+		}
+	}
+	return 0, false
 }
 
 // Describe implements broker.Driver.
@@ -131,20 +154,26 @@ func (d *Driver) describe(ctx context.Context, name, group string) (broker.Topic
 		}
 	}
 	out := broker.Topic{Config: t.config, Partitions: make([]broker.PartitionState, len(t.streams))}
+	errs := make([]error, len(t.streams))
+	turn := make(chan struct{}, describeAtOnce)
+	var wg sync.WaitGroup
 	for p := range t.streams {
-		k, err := d.finishLook(ctx, t.streams[p], last, ends[p])
-		if err != nil {
-			return broker.Topic{}, d.missed(t, err)
-		}
 		committed, ok := positions[p]
 		if !ok {
 			committed = -1
 		}
-		if out.Partitions[p], err = d.state(ctx, t, p, k, committed); err != nil {
-			return broker.Topic{}, err
-		}
+		turn <- struct{}{}
+		wg.Go(func() {
+			defer func() { <-turn }()
+			k, err := d.finishLook(ctx, t.streams[p], last, ends[p])
+			if err == nil {
+				out.Partitions[p], err = d.state(ctx, t, p, k, committed)
+			}
+			errs[p] = d.missed(t, err)
+		})
 	}
-	return out, nil
+	wg.Wait()
+	return out, errors.Join(errs...)
 }
 
 // state describes a partition whose last chunk is k.

@@ -36,12 +36,13 @@ type Driver struct {
 	frameMax int
 	log      *slog.Logger
 
-	control, reading, writing pool
-	table                     *table
-	turn                      atomic.Uint32 // of records without a key
+	control, reading, writing, tabling pool
+	table                              *table
+	turn                               atomic.Uint32 // of records without a key
 
 	done chan struct{} // closed by Close
 	once sync.Once
+	wg   sync.WaitGroup // of spawn
 
 	mu        sync.RWMutex
 	closed    bool
@@ -80,7 +81,7 @@ func Open(ctx context.Context, raw string, o Options) (*Driver, error) {
 	if err := d.configure(e); err != nil {
 		return nil, err
 	}
-	d.control, d.reading, d.writing = newPool(d, "control"), newPool(d, "read"), newPool(d, "publish")
+	d.control, d.reading, d.writing, d.tabling = newPool(d, "control"), newPool(d, "read"), newPool(d, "publish"), newPool(d, "table")
 	c, err := d.control.get(ctx, 0)
 	if err != nil {
 		return nil, fmt.Errorf("connect to %s: %w", d.where, err)
@@ -164,12 +165,25 @@ func (d *Driver) Close() error {
 			wg.Go(func() { _ = c.Close() })
 		}
 		wg.Wait()
+		d.wg.Wait()
 		d.table.close()
 		d.control.close()
 		d.reading.close()
 		d.writing.close()
+		d.tabling.close()
 	})
 	return nil
+}
+
+// spawn runs f, for which Close waits; false after Close. f ends soon after done.
+func (d *Driver) spawn(f func()) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.closed {
+		return false
+	}
+	d.wg.Go(f)
+	return true
 }
 
 var errClosed = errkind.New(errkind.Closed, "the driver is closed")
@@ -361,10 +375,11 @@ func (d *Driver) startLook(ctx context.Context, stream string, o offset) (func(c
 	}
 }
 
-func (d *Driver) subscribe(ctx context.Context, stream string, o offset) (s *subscription, err error) {
+// subscribe begins to read a stream over a connection of the pool.
+func (d *Driver) subscribe(ctx context.Context, over *pool, stream string, o offset) (s *subscription, err error) {
 	err = d.patiently(ctx, func() error {
 		for i := 0; ; i++ {
-			c, err := d.reading.get(ctx, i)
+			c, err := over.get(ctx, i)
 			if err != nil {
 				return err
 			}

@@ -33,7 +33,8 @@ type reader struct {
 	next      atomic.Int64 // of the next Fetch
 
 	sub     *subscription
-	current *chunk // whose messages are not all handed out
+	opening *opening // what will be sub
+	current *chunk   // whose messages are not all handed out
 	decoder decoder
 	end     int64     // of the partition, as far as is known
 	looked  time.Time // when end was looked up
@@ -66,6 +67,10 @@ func (r *reader) unsubscribe() {
 	if r.sub != nil {
 		r.sub.close()
 		r.sub, r.current = nil, nil
+	}
+	if r.opening != nil {
+		r.opening.abandon(r.d)
+		r.opening = nil
 	}
 }
 
@@ -108,7 +113,7 @@ func (r *reader) fetch(ctx context.Context, most int, lost <-chan struct{}) (*br
 
 func (r *reader) fill(ctx context.Context, most int, lost <-chan struct{}) (*broker.Batch, error) {
 	if r.sub == nil {
-		if err := r.subscribe(ctx); err != nil {
+		if err := r.subscribe(ctx, lost); err != nil || r.sub == nil {
 			return nil, err
 		}
 	}
@@ -139,7 +144,7 @@ func (r *reader) fill(ctx context.Context, most int, lost <-chan struct{}) (*bro
 				continue
 			}
 			r.current = k
-			r.sub.more()
+			r.t.parts[r.partition].passed(k)
 			// Headers of one chunk share an arena; records alias both.
 			r.decoder = decoder{}
 		}
@@ -184,35 +189,86 @@ func freeBatch(b *broker.Batch) {
 // errGivenUp says that the caller's context ended; the subscription goes on.
 var errGivenUp = errkind.New(errkind.Canceled, "given up")
 
-// endEvery is how often a reader at the end looks where the partition ends.
+// endEvery is how often a reader that is far behind looks where the partition ends.
 const endEvery = 100 * time.Millisecond
 
-// endBehind is where the partition ends, at least next.
+// endBehind is where the partition ends, at least next: behind what the server
+// has sent, where that is not held back by what waits here.
 func (r *reader) endBehind(ctx context.Context, next int64) int64 {
-	if next >= r.end && time.Since(r.looked) > endEvery {
+	seen, all := r.sub.seen()
+	if !all && next >= r.end && time.Since(r.looked) > endEvery {
 		r.looked = time.Now()
 		if end, err := r.d.end(ctx, r.t, r.partition); err == nil {
 			r.end = end
 		}
 	}
-	r.end = max(r.end, next)
+	r.end = max(r.end, next, seen)
 	return r.end
 }
 
-// subscribe begins to read at the reader's position.
-func (r *reader) subscribe(ctx context.Context) error {
-	ctx, cancel := r.d.during(ctx)
-	defer cancel()
-	end, err := r.d.end(ctx, r.t, r.partition)
-	if err != nil {
-		return err
+// opening is a subscription in the making. It goes on when a Fetch that waits for
+// it is given up: the next one waits for the same.
+type opening struct {
+	done   chan struct{} // closed when what follows is set
+	sub    *subscription
+	end    int64 // of the partition
+	err    error
+	cancel context.CancelFunc
+}
+
+// subscribe begins to read at the reader's position; sub stays nil, without an
+// error, when lost is closed.
+func (r *reader) subscribe(ctx context.Context, lost <-chan struct{}) error {
+	if r.opening == nil {
+		o := &opening{done: make(chan struct{})}
+		from := r.next.Load()
+		var during context.Context
+		during, o.cancel = r.d.during(context.WithoutCancel(ctx))
+		if !r.d.spawn(func() {
+			defer close(o.done)
+			defer o.cancel()
+			o.sub, o.end, o.err = r.d.subscribeAt(during, r.t, r.partition, from)
+		}) {
+			o.cancel()
+			return errClosed
+		}
+		r.opening = o
 	}
-	r.end, r.looked = end, time.Now()
-	from := max(r.next.Load(), r.d.low(r.t, r.partition))
-	// The server refuses to begin behind its end.
-	if r.sub, err = r.d.subscribe(ctx, r.t.streams[r.partition], at(min(from, end))); err != nil {
-		r.sub = nil
-		return err
+	select {
+	case <-r.opening.done:
+	case <-lost:
+		return nil
+	case <-ctx.Done():
+		return errGivenUp
+	case <-r.d.done:
+		return errClosed
 	}
+	o := r.opening
+	r.opening = nil
+	if o.err != nil {
+		return o.err
+	}
+	r.sub, r.end, r.looked = o.sub, o.end, time.Now()
 	return nil
+}
+
+// abandon ends what nobody waits for any more.
+func (o *opening) abandon(d *Driver) {
+	o.cancel()
+	d.spawn(func() { // a driver that is closed closes its connections
+		if <-o.done; o.sub != nil {
+			o.sub.close()
+		}
+	})
+}
+
+// subscribeAt begins to read a partition at a position, or where it ends.
+func (d *Driver) subscribeAt(ctx context.Context, t *topic, partition int, from int64) (s *subscription, end int64, err error) {
+	if end, err = d.end(ctx, t, partition); err != nil {
+		return nil, 0, err
+	}
+	from = max(from, d.low(t, partition))
+	// The server refuses to begin behind its end.
+	s, err = d.subscribe(ctx, &d.reading, t.streams[partition], at(min(from, end)))
+	return s, end, err
 }

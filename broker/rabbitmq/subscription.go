@@ -30,28 +30,42 @@ func (o offset) append(b []byte) []byte {
 	return b
 }
 
-// credits is how many chunks a server may have under way to one subscription.
-const credits = 10
+const (
+	// credits is how many chunks a server may have under way to one subscription.
+	credits = 16
+	// creditsAtOnce is how many are given together: the server looks for chunks to
+	// send each time.
+	creditsAtOnce = 8
+	// maxQueued is how many bytes of chunks wait to be taken before the server is
+	// given no more credits. What is published singly comes in chunks of one record.
+	maxQueued = 4 << 20
+	// chunkCost is what a chunk takes beyond its messages, about.
+	chunkCost = 256
+)
 
 // subscription receives the chunks of one stream.
 type subscription struct {
 	c      *conn
 	id     uint8
 	stream string
+	flows  bool // what comes is replaced by further credits
 
-	mu    sync.Mutex
-	queue []*chunk
-	err   error
-	ready chan struct{} // has an element when there may be something to take
+	mu     sync.Mutex
+	queue  []*chunk
+	queued int   // bytes
+	owed   int   // credits that the server has used
+	newest int64 // behind the last record that came
+	err    error
+	ready  chan struct{} // has an element when there may be something to take
 }
 
 // reserve gives a subscription a number on c; ok is false where all are taken.
-func (c *conn) reserve(stream string) (s *subscription, ok bool) {
+func (c *conn) reserve(stream string, flows bool) (s *subscription, ok bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for i := range c.subs {
 		if c.subs[i] == nil {
-			s := &subscription{c: c, id: uint8(i), stream: stream, ready: make(chan struct{}, 1)}
+			s := &subscription{c: c, id: uint8(i), stream: stream, flows: flows, ready: make(chan struct{}, 1)}
 			if c.err != nil {
 				s.err = c.err
 			}
@@ -85,7 +99,7 @@ var errNoSubscription = errkind.New(errkind.Throttled, "the connection carries a
 
 // subscribe begins to read a stream.
 func (c *conn) subscribe(ctx context.Context, stream string, o offset) (*subscription, error) {
-	s, ok := c.reserve(stream)
+	s, ok := c.reserve(stream, true)
 	if !ok {
 		return nil, errNoSubscription
 	}
@@ -104,7 +118,7 @@ func (c *conn) subscribe(ctx context.Context, stream string, o offset) (*subscri
 // returns nil where there is no such chunk. The server sends the chunk, if there
 // is one, between the answers of the two requests.
 func (c *conn) look(ctx context.Context, stream string, o offset) (wait func(context.Context) (*chunk, error), err error) {
-	s, ok := c.reserve(stream)
+	s, ok := c.reserve(stream, false)
 	if !ok {
 		return nil, errNoSubscription
 	}
@@ -160,16 +174,32 @@ func (s *subscription) take() (*chunk, error) {
 	k := s.queue[0]
 	s.queue[0] = nil
 	s.queue = s.queue[1:]
+	s.queued -= k.cost()
+	if s.queued < maxQueued/2 {
+		s.grant()
+	}
 	return k, nil
 }
 
-// more lets the server send one more chunk.
-func (s *subscription) more() {
-	_ = s.c.send(context.Background(), func(b []byte) []byte {
+// seen is behind all that has come, and whether that is all that there is, as far
+// as is known: the server has credits to send more.
+func (s *subscription) seen() (end int64, all bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.newest, s.owed < credits
+}
+
+// grant gives the server the credits that it used; s is locked.
+func (s *subscription) grant() {
+	if s.owed < creditsAtOnce || s.err != nil {
+		return
+	}
+	s.c.sendNow(func(b []byte) []byte {
 		b = appendHeader(b, cmdCredit)
 		b = append(b, s.id)
-		return binary.BigEndian.AppendUint16(b, 1)
+		return binary.BigEndian.AppendUint16(b, uint16(s.owed))
 	})
+	s.owed = 0
 }
 
 // deliver hands a chunk to its subscription.
@@ -186,10 +216,29 @@ func (c *conn) deliver(in *input) {
 		s.end(err)
 		return
 	}
-	s.mu.Lock()
-	if s.err == nil {
-		s.queue = append(s.queue, k)
-	}
-	s.mu.Unlock()
+	s.add(k)
 	s.signal()
 }
+
+// add queues a chunk and has the server send another where there is room.
+func (s *subscription) add(k *chunk) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.err != nil {
+		return
+	}
+	s.queue = append(s.queue, k)
+	s.queued += k.cost()
+	if k.user {
+		s.newest = k.end()
+	}
+	if !s.flows {
+		return
+	}
+	if s.owed++; s.queued < maxQueued {
+		s.grant()
+	}
+}
+
+// cost is how many bytes the chunk takes that was not cut yet.
+func (k *chunk) cost() int { return len(k.data) + chunkCost }

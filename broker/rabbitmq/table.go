@@ -227,7 +227,8 @@ func (t *table) follow(ctx context.Context) error {
 	t.mu.Lock()
 	from, whole := t.next, t.loaded
 	t.mu.Unlock()
-	sub, err := t.d.subscribe(ctx, t.stream, at(from))
+	// Not among what others read: commits wait for what comes here.
+	sub, err := t.d.subscribe(ctx, &t.d.tabling, t.stream, at(from))
 	if err != nil {
 		return err
 	}
@@ -258,7 +259,6 @@ func (t *table) follow(ctx context.Context) error {
 		if err := t.take(k, &load); err != nil {
 			return err
 		}
-		sub.more()
 	}
 }
 

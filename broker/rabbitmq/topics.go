@@ -27,14 +27,19 @@ type topic struct {
 	lowKeys []string
 }
 
+// chunkTime is when the records of a chunk were stored.
+type chunkTime struct{ from, to, millis int64 }
+
 // partitionCache keeps what Describe looked up.
 type partitionCache struct {
 	mu sync.Mutex
 	// The first chunk, and when it was looked at.
 	first   int64
 	firstAt time.Time
-	// The chunk with the group's oldest unprocessed record.
-	from, to, millis int64
+	// Chunks that passed lately, turn of them in all: readers take those that
+	// groups have still to commit.
+	times [512]chunkTime
+	turn  int
 	// end is the highest end seen.
 	end int64
 }
