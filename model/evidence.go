@@ -116,8 +116,9 @@ func (s *Share) merge(o Share) {
 	s.Some += o.Some
 	s.Rows += o.Rows
 	s.N += o.N
-	s.Sum += o.Sum
-	s.Squares += o.Squares
+	sum := min(max(o.Sum, 0), float64(o.N)) // what was stored may be damaged
+	s.Sum += sum
+	s.Squares += min(max(o.Squares, 0), sum)
 }
 
 // Quality is how an arm's scores met the labels.

@@ -48,7 +48,9 @@ func judge(e *Evidence, p Policy, step int) []Finding {
 	var found []Finding
 	for _, a := range all {
 		if a.on {
-			found = append(found, a.judge(&j))
+			f := a.judge(&j)
+			f.Challenger, f.Champion, f.Bound = finite(f.Challenger), finite(f.Champion), finite(f.Bound)
+			found = append(found, f)
 		}
 	}
 	return found
@@ -160,7 +162,7 @@ func (j *judgement) service() Finding {
 			_, highB := quantileBounds(above, tail.share, fail)
 			fails := lowA > limit(highB)
 			if f.Verdict != Failed && (fails || tail == tails[0] && n > most) {
-				f.Challenger, f.Champion, f.N, f.ChampionN = finite(a.Quantile(1-tail.share)), finite(same.Quantile(1-tail.share)), n, same.Count()
+				f.Challenger, f.Champion, f.N, f.ChampionN = a.Quantile(1-tail.share), same.Quantile(1-tail.share), n, same.Count()
 				f.Bound, f.Note = limit(f.Champion), tail.name
 			}
 			if fails {
@@ -185,8 +187,13 @@ func (j *judgement) service() Finding {
 	return f
 }
 
-// finite is for JSON, which has no infinity.
-func finite(v float64) float64 { return min(v, math.MaxFloat64) }
+// finite is for JSON, which has neither infinity nor NaN.
+func finite(v float64) float64 {
+	if math.IsNaN(v) {
+		return 0
+	}
+	return max(-math.MaxFloat64, min(v, math.MaxFloat64))
+}
 
 func (j *judgement) agreement() Finding {
 	s := j.e.Challenger.Differing

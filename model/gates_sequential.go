@@ -80,16 +80,21 @@ func ratio(x, y float64) float64 {
 func quantileBounds(h Histogram, tail, alpha float64) (low, high float64) {
 	n, want := float64(h.Count()), math.Log(1/alpha)
 	high = math.Inf(1)
-	above := n
+	if n == 0 {
+		return 0, high
+	}
+	above, shown := n, evidenceOne(n, n, tail) >= want
 	for bin := range secondBins - 1 {
-		above -= float64(h.at(bin))
-		switch edge := secondEdge(bin); {
+		if c := h.at(bin); c > 0 {
+			above -= float64(c)
+			shown = evidenceOne(n, above, tail) >= want
+		}
+		switch {
+		case !shown:
 		case above > tail*n:
-			if evidenceOne(n, above, tail) >= want {
-				low = edge
-			}
-		case above < tail*n && evidenceOne(n, above, tail) >= want:
-			return low, edge
+			low = secondEdge(bin)
+		default:
+			return low, secondEdge(bin)
 		}
 	}
 	return low, high
