@@ -40,6 +40,8 @@ type Options struct {
 	// or nil where nothing is known of the topic. Empty results mean none; the
 	// results may alias the payload.
 	Envelope func(topic string) func(payload []byte) (id, key []byte)
+	// Lineage finds the records of predictions; nil offers none.
+	Lineage LineageFunc
 	// MaxBody is the largest request body other than NDJSON, in bytes; 16 MiB by default.
 	MaxBody int64
 	// Drain is how long Serve waits for requests in progress at its end; 10 s by default.
@@ -101,9 +103,12 @@ func New(o Options) *Server {
 	mux.HandleFunc("OPTIONS /topics/{topic}", s.handshake)
 	mux.HandleFunc("GET /topics/{topic}", s.consume)
 	mux.HandleFunc("GET /topics/{topic}/info", s.topicInfo)
+	mux.HandleFunc("GET /pipelines/{pipeline}/lineage", s.searchLineage)
+	mux.HandleFunc("GET /pipelines/{pipeline}/lineage/{event}", s.eventLineage)
 	for path, allow := range map[string]string{
 		"/livez": "GET", "/readyz": "GET", "/metrics": "GET", "/topics": "GET",
 		"/topics/{topic}": "GET, POST", "/topics/{topic}/info": "GET",
+		"/pipelines/{pipeline}/lineage": "GET", "/pipelines/{pipeline}/lineage/{event}": "GET",
 	} {
 		mux.HandleFunc(path, func(w http.ResponseWriter, r *http.Request) {
 			w.Header().Set("Allow", allow)
@@ -112,7 +117,7 @@ func New(o Options) *Server {
 	}
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		writeProblem(w, problem{Status: http.StatusNotFound, Detail: fmt.Sprintf(
-			"no such path %q; there are /topics, /topics/{topic}, /topics/{topic}/info, /livez, /readyz and /metrics", r.URL.Path)})
+			"no such path %q; there are /topics, /topics/{topic}, /topics/{topic}/info, /pipelines/{pipeline}/lineage, /livez, /readyz and /metrics", r.URL.Path)})
 	})
 	s.handler = s.logged(s.guard(mux))
 	return s

@@ -13,9 +13,9 @@ import (
 //
 // The form's upper four bits are the unit that all values are multiples of.
 const (
-	formSame = iota
-	formPacked
-	formDeltas
+	formSame   byte = 0
+	formPacked byte = 1
+	formDeltas byte = 2
 )
 
 // units are what instants are often multiples of, in nanoseconds.
@@ -65,6 +65,7 @@ func appendUnits(b []byte, vs []int64, unit int) []byte {
 	if len(vs) == 0 {
 		return b
 	}
+	scale := byte(unit << 4)
 	first := vs[0]
 	least, most := first, first
 	leastStep, mostStep := int64(0), int64(0)
@@ -80,18 +81,18 @@ func appendUnits(b []byte, vs []int64, unit int) []byte {
 		last = v
 	}
 	if least == most {
-		return appendZigzag(append(b, byte(unit<<4)|formSame), first)
+		return appendZigzag(append(b, scale|formSame), first)
 	}
 	width, stepWidth := bits.Len64(uint64(most-least)), bits.Len64(uint64(mostStep-leastStep))
 	if width <= stepWidth {
-		b = append(b, byte(unit<<4)|formPacked)
+		b = append(b, scale|formPacked)
 		b = appendZigzag(b, least)
 		for i := range vs {
 			vs[i] -= least
 		}
 		return appendBits(append(b, byte(width)), vs, width)
 	}
-	b = append(b, byte(unit<<4)|formDeltas)
+	b = append(b, scale|formDeltas)
 	b = appendZigzag(b, first)
 	b = appendZigzag(b, leastStep)
 	last = first

@@ -150,8 +150,8 @@ func (s *Store) block(at bucket, number uint64) (*Message, error) {
 	return m, nil
 }
 
-// span is a block and its event times.
-type span struct {
+// extent is a block and its event times.
+type extent struct {
 	at       bucket
 	number   uint64
 	from, to int64
@@ -168,7 +168,7 @@ func (s *Store) Search(ctx context.Context, q Query, visit func(Prediction) bool
 	if closed {
 		return errClosed
 	}
-	var spans []span
+	var spans []extent
 	for _, at := range buckets {
 		blocks := map[uint64]bool{}
 		if q.Key != "" { // only the blocks that hold the key
@@ -188,7 +188,7 @@ func (s *Store) Search(ctx context.Context, q Query, visit func(Prediction) bool
 			if len(k) != 1+bucketBytes+8 || len(v) != 32 {
 				return true
 			}
-			sp := span{at, binary.BigEndian.Uint64(k[1+bucketBytes:]), int64(binary.BigEndian.Uint64(v)), int64(binary.BigEndian.Uint64(v[8:]))}
+			sp := extent{at, binary.BigEndian.Uint64(k[1+bucketBytes:]), int64(binary.BigEndian.Uint64(v)), int64(binary.BigEndian.Uint64(v[8:]))}
 			if sp.from <= to && sp.to >= from && (q.Key == "" || blocks[sp.number]) {
 				spans = append(spans, sp)
 			}
@@ -198,7 +198,7 @@ func (s *Store) Search(ctx context.Context, q Query, visit func(Prediction) bool
 			return err
 		}
 	}
-	slices.SortFunc(spans, func(a, b span) int { return cmp.Or(cmp.Compare(b.to, a.to), cmp.Compare(b.number, a.number)) })
+	slices.SortFunc(spans, func(a, b extent) int { return cmp.Or(cmp.Compare(b.to, a.to), cmp.Compare(b.number, a.number)) })
 	f := newFinder(q)
 	for _, sp := range spans {
 		if err := ctx.Err(); err != nil {

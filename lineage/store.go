@@ -3,6 +3,7 @@ package lineage
 import (
 	"cmp"
 	"encoding/binary"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -26,6 +27,7 @@ import (
 //
 //	V                                       version of the format
 //	T                                       the topic
+//	Y                                       the policy, as JSON
 //	N                                       number of the next block
 //	P partition                             position behind what was taken from the topic
 //	U bucket                                rows and bytes of a bucket
@@ -40,6 +42,7 @@ import (
 const (
 	keyVersion = 'V'
 	keyTopic   = 'T'
+	keyPolicy  = 'Y'
 	keyNext    = 'N'
 	keyPlace   = 'P'
 	keyBucket  = 'U'
@@ -57,6 +60,8 @@ const (
 
 // StoreOptions are what OpenStore takes beside the folder. The zero value is good.
 type StoreOptions struct {
+	// Policy is what is kept of what is taken from now on. Its zero value is the
+	// policy of the last time.
 	Policy Policy
 	// Logger hears of what goes wrong in the background; nil discards.
 	Logger *slog.Logger
@@ -112,9 +117,8 @@ func OpenStore(dir string, o StoreOptions) (*Store, error) {
 		o.fs = vfs.Default
 	}
 	s := &Store{
-		dir: dir, o: o, policy: o.Policy.withDefaults(), buckets: map[bucket]usage{}, open: map[int64]uint16{}, places: map[int]int64{},
+		dir: dir, o: o, buckets: map[bucket]usage{}, open: map[int64]uint16{}, places: map[int]int64{},
 	}
-	s.keep = newKeeper(s.policy)
 	if err := o.fs.MkdirAll(dir, 0o755); err != nil {
 		return nil, errkind.Errorf(errkind.Config, "open store of predictions %s: %w", dir, err)
 	}
@@ -136,8 +140,7 @@ func OpenStore(dir string, o StoreOptions) (*Store, error) {
 	if s.db, err = pebble.Open(dir, p); err != nil {
 		return nil, errors.Join(s.damaged(err), lock.Close())
 	}
-	// Pebble holds a reference of its own to the lock.
-	if err := s.load(); err != nil {
+	if err := errors.Join(s.load(), s.settle()); err != nil {
 		return nil, errors.Join(err, s.db.Close(), lock.Close())
 	}
 	s.lock = lock
@@ -146,6 +149,33 @@ func OpenStore(dir string, o StoreOptions) (*Store, error) {
 
 func (s *Store) damaged(err error) error {
 	return errkind.Errorf(errkind.Corrupt, "store of predictions %s: %w: remove the folder, and it is made again from the topic", s.dir, err)
+}
+
+// settle finds the policy, and remembers it.
+func (s *Store) settle() error {
+	s.policy = s.o.Policy
+	if len(s.policy.Keep) == 0 && s.policy.MaxBytes == 0 {
+		was, err := s.get([]byte{keyPolicy})
+		if err != nil {
+			return err
+		}
+		if was != nil {
+			if err := json.Unmarshal(was, &s.policy); err != nil {
+				return s.damaged(err)
+			}
+		}
+	} else {
+		is, err := json.Marshal(s.policy)
+		if err != nil {
+			return err
+		}
+		if err := s.db.Set([]byte{keyPolicy}, is, pebble.NoSync); err != nil {
+			return s.damaged(err)
+		}
+	}
+	s.policy = s.policy.withDefaults()
+	s.keep = newKeeper(s.policy)
+	return nil
 }
 
 // load reads what the store must know of itself.
