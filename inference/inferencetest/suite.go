@@ -13,46 +13,37 @@ import (
 	"github.com/freshet-io/freshet/inference"
 )
 
-// Harness says how to open the driver under test.
-type Harness struct {
-	// Open returns a fresh driver of one and the same model; the suite closes it. The model's
-	// inputs and outputs may be of any type; sizes that it leaves open are taken as Width.
-	Open func(t testing.TB) inference.Driver
-	// Width stands for sizes left open in input shapes (default 1).
-	Width int
-	// Batch makes n rows of input, one tensor per input of the Metadata, different for
-	// different seeds. Nil means random numbers and short strings.
-	Batch func(t testing.TB, d inference.Driver, n int, seed uint64) []inference.Tensor
-	// Tolerance is the relative difference allowed between the same row in two batches
-	// (default 1e-5; many models give the same bits).
-	Tolerance float64
-	// NoSpecial leaves out the case that feeds NaN and infinities, for a model that
-	// cannot take them.
-	NoSpecial bool
-	// Remote says that a cancelled context may be noticed late and that an error may be
-	// Transient.
-	Remote bool
-}
-
 // Run proves the driver.
 func Run(t *testing.T, h Harness) {
-	if h.Width <= 0 {
-		h.Width = 1
+	for _, c := range cases() {
+		t.Run(c.name, func(t *testing.T) { c.runOn(t, h) })
 	}
-	if h.Tolerance <= 0 {
-		h.Tolerance = 1e-5
+	for i := range h.Golden {
+		g := &h.Golden[i]
+		t.Run("GoldenRowsComeOutRight/"+g.Name, func(t *testing.T) {
+			testCase{g.Name, func(e *env) { e.golden(g) }}.runOn(t, h)
+		})
 	}
-	if h.Batch == nil {
-		h.Batch = h.random
+	for i := range h.Faults {
+		f := &h.Faults[i]
+		t.Run("FailureHasItsKind/"+f.Name, func(t *testing.T) {
+			testCase{f.Name, func(e *env) { e.fault(f) }}.runOn(t, h)
+		})
 	}
-	for _, c := range []struct {
-		name string
-		run  func(*env)
-	}{
+}
+
+type testCase struct {
+	name string
+	run  func(*env)
+}
+
+func cases() []testCase {
+	return []testCase{
 		{"MetadataIsComplete", (*env).metadata},
 		{"OutputsHaveDeclaredTypesAndShapes", (*env).shapes},
 		{"EmptyBatchGivesEmptyOutputs", (*env).empty},
 		{"BatchEqualsItsRowsOneByOne", (*env).oneByOne},
+		{"ManyRowsAreAnsweredInOrder", (*env).many},
 		{"RowsDoNotAffectEachOther", (*env).order},
 		{"SameInputGivesSameOutput", (*env).repeat},
 		{"NaNAndInfinityAreValues", (*env).special},
@@ -64,30 +55,40 @@ func Run(t *testing.T, h Harness) {
 		{"WrongInputsAreInvalid", (*env).wrong},
 		{"BatchAboveMaxBatchIsInvalid", (*env).tooMany},
 		{"CancelledContextIsAnError", (*env).cancelled},
+		{"LateCallIsAnError", (*env).late},
+		{"CallCancelledOnItsWayEnds", (*env).cancelledUnderWay},
+		{"FrozenServerHoldsNoCallBeyondItsDeadline", (*env).frozen},
+		{"ModelAnswersAsItsDriver", (*env).model},
+		{"ReloadUnderLoadDisturbsNobody", (*env).reload},
 		{"SecondCloseReturnsNil", (*env).closeTwice},
 		{"InferAfterCloseIsClosed", (*env).afterClose},
 		{"CloseWaitsForCallsInProgress", (*env).closeWaits},
-	} {
-		t.Run(c.name, func(t *testing.T) {
-			e := &env{T: t, h: h, ctx: t.Context()}
-			e.d = h.Open(t)
-			e.meta = e.d.Metadata()
-			t.Cleanup(func() {
-				if err := e.d.Close(); err != nil {
-					t.Errorf("close: %v", err)
-				}
-			})
-			c.run(e)
-		})
 	}
 }
 
+func (c testCase) runOn(tb testing.TB, h Harness) {
+	h.setDefaults()
+	e := &env{TB: tb, h: h, ctx: tb.Context()}
+	e.use(h.Open(tb))
+	c.run(e)
+}
+
 type env struct {
-	*testing.T
+	testing.TB
 	h    Harness
 	d    inference.Driver
 	meta inference.Metadata
 	ctx  context.Context
+}
+
+// use makes d the driver under test, and closes it in the end.
+func (e *env) use(d inference.Driver) {
+	e.d, e.meta = d, d.Metadata()
+	e.Cleanup(func() {
+		if err := d.Close(); err != nil {
+			e.Errorf("close: %v", err)
+		}
+	})
 }
 
 func (h *Harness) random(_ testing.TB, d inference.Driver, n int, seed uint64) []inference.Tensor {
@@ -127,7 +128,7 @@ func (h *Harness) random(_ testing.TB, d inference.Driver, n int, seed uint64) [
 // batch makes n rows, no more than the driver takes.
 func (e *env) batch(n int, seed uint64) []inference.Tensor {
 	e.Helper()
-	in := e.h.Batch(e.T, e.d, n, seed)
+	in := e.h.Batch(e.TB, e.d, n, seed)
 	if len(in) != len(e.meta.Inputs) {
 		e.Fatalf("the harness makes %d inputs, the model has %d", len(in), len(e.meta.Inputs))
 	}
