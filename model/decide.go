@@ -89,14 +89,16 @@ func Decide(r *Rollout, e *Evidence, p Policy, now time.Time) Decision {
 }
 
 // sift returns the findings that failed, those that a promotion still needs, and
-// of the latter those whose estimate is beyond the bound.
+// those that stand beyond their bound so far, for which a step waits.
 func sift(all []Finding) (failed, open, beyond []Finding) {
 	for _, f := range all {
 		switch {
 		case f.Verdict == Failed:
 			failed = append(failed, f)
-		case f.Verdict == Open && f.Required:
-			open = append(open, f)
+		case f.Verdict == Open && (f.Required || f.Gate == gateService):
+			if f.Required {
+				open = append(open, f)
+			}
 			if f.beyond() {
 				beyond = append(beyond, f)
 			}
@@ -129,7 +131,7 @@ func (f Finding) String() string {
 		case gateAgreement:
 			fmt.Fprintf(&b, ": %s in %d calls, bound %s", percent(f.Challenger), f.N, percent(f.Bound))
 		case gateScores:
-			fmt.Fprintf(&b, ": distance %.3g over %d keys, bound %.3g", f.Challenger, f.N, f.Bound)
+			fmt.Fprintf(&b, ": distance %.3g over %d scores, bound %.3g", f.Challenger, f.N, f.Bound)
 		case gateQuality:
 			fmt.Fprintf(&b, ": loss %.4g over %d labels, champion %.4g, bound %.4g", f.Challenger, f.N, f.Champion, f.Bound)
 		}

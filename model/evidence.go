@@ -57,6 +57,8 @@ type Evidence struct {
 	// ChampionQuality and ChallengerQuality are of the whole rollout: labels come late.
 	ChampionQuality   Quality `json:"champion_quality"`
 	ChallengerQuality Quality `json:"challenger_quality"`
+	// Decision is the last one that the process came to, for people; nil before the first.
+	Decision *Decision `json:"decision,omitempty"`
 }
 
 // ArmEvidence is what one arm did.
@@ -208,7 +210,7 @@ func (a *ArmEvidence) merge(o *ArmEvidence) {
 }
 
 // Merge adds up what processes have seen of a step of a rollout. What they saw of
-// other steps is left out, except for labels.
+// other steps is left out, except for labels. Of their decisions it has the latest.
 func Merge(rollout string, step int, all []*Evidence) *Evidence {
 	m := &Evidence{Rollout: rollout, Step: step}
 	for _, e := range all {
@@ -222,6 +224,9 @@ func Merge(rollout string, step int, all []*Evidence) *Evidence {
 		}
 		if e.Updated.After(m.Updated) {
 			m.Updated = e.Updated
+		}
+		if d := e.Decision; d != nil && (m.Decision == nil || d.Time.After(m.Decision.Time)) {
+			m.Decision = d
 		}
 		m.Champion.merge(&e.Champion)
 		m.Challenger.merge(&e.Challenger)

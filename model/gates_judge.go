@@ -132,11 +132,16 @@ var tails = [...]struct {
 // takes no less time: so a class fails against the champion's batches of its size
 // and above, and passes against those of its size and below. One quantile of one class
 // that fails is enough; classes that hold half of the challenger's calls must pass.
+// Where less than a tenth of the champion's calls are as small as most of the
+// challenger's, nothing can pass, and a promotion does not wait for it.
 func (j *judgement) service() Finding {
 	f := Finding{Gate: gateService, Verdict: Open, Required: true}
 	limit := func(s float64) float64 { return max(j.g.Slower*s, s+noDifference) }
 	fail, pass := j.fail/(2*serviceClasses*float64(len(tails))), j.pass/2
-	var calls, passed, most uint64
+	var calls, passed, most, alike, all uint64
+	for _, b := range j.e.Champion.Service {
+		all += b.Count()
+	}
 	for c := range serviceClasses {
 		a, same := j.e.Challenger.Service[c], j.e.Champion.Service[c]
 		n := a.Count()
@@ -155,6 +160,9 @@ func (j *judgement) service() Finding {
 		}
 		if same.Count() == 0 {
 			same = above
+		}
+		if 10*below.Count() >= all {
+			alike += n
 		}
 		passes := true
 		for _, tail := range tails {
@@ -183,6 +191,9 @@ func (j *judgement) service() Finding {
 		f.Note = "no calls of both that are alike in size"
 	case 2*passed >= calls:
 		f.Verdict = Passed
+	case 2*alike < calls:
+		f.Required = false
+		f.Note += ", against larger calls"
 	}
 	return f
 }

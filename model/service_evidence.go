@@ -53,6 +53,9 @@ func (s *Service) own() (*Evidence, *Rollout) {
 		Champion: step.champion.snapshot(), Challenger: step.challenger.snapshot()}
 	e.ChampionQuality.merge(&step.quality[0])
 	e.ChallengerQuality.merge(&step.quality[1])
+	if d := s.decision; d != nil && s.merged.Rollout == e.Rollout && d.Step == e.Step {
+		e.Decision = d
+	}
 	return e, step.rollout
 }
 

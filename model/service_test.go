@@ -680,6 +680,7 @@ func TestManyProcessesDecideAsOneAndNoKeyFlips(t *testing.T) {
 				for i := range all {
 					launch(i)
 				}
+				began := time.Now()
 				src.begin(t, "v2", Canary, 0)
 				owner := [partitions]int{0, 1, 2, 0, 1, 2}
 				var keys [partitions][]string
@@ -716,7 +717,7 @@ func TestManyProcessesDecideAsOneAndNoKeyFlips(t *testing.T) {
 				if st.Rollout.Outcome != tc.want {
 					t.Errorf("outcome %q: %s", st.Rollout.Outcome, st.Why)
 				}
-				t.Logf("%s after %s: %s", st.Rollout.Outcome, time.Since(noon).Round(time.Second), st.Why)
+				t.Logf("%s after %s: %s", st.Rollout.Outcome, time.Since(began).Round(time.Second), st.Why)
 				if len(b.flips) > 0 {
 					t.Errorf("%d keys went back to the champion: %v …", len(b.flips), b.flips[0])
 				}
@@ -797,7 +798,8 @@ func TestEvidenceIsStoredAtTheEndAndFoundAfterARestart(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if m := Merge(src.state.Rollout.ID, 0, all); m.Challenger.Rows != 30 || m.ChallengerQuality.N != 3 || m.Champion.Rows != 0 {
+		m := Merge(src.state.Rollout.ID, 0, all)
+		if m.Challenger.Rows != 30 || m.ChallengerQuality.N != 3 || m.Champion.Rows != 0 {
 			t.Errorf("evidence %+v", m)
 		}
 	})
