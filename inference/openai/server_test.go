@@ -155,17 +155,6 @@ func schemaSetting() map[string]any {
 	}}
 }
 
-func with(settings map[string]any, more ...any) map[string]any {
-	m := map[string]any{}
-	for k, v := range settings {
-		m[k] = v
-	}
-	for i := 0; i < len(more); i += 2 {
-		m[more[i].(string)] = more[i+1]
-	}
-	return m
-}
-
 var ticket = []inference.Signature{{Name: "subject", Type: inference.String}, {Name: "age", Type: inference.Float64}}
 
 func tryOpen(t testing.TB, url string, settings map[string]any) (*Driver, error) {
