@@ -21,7 +21,7 @@ func WriteStory(w io.Writer, r *Record, top int) error {
 	s := &story{&b}
 	title := "Event " + plain(r.Event.ID)
 	if r.Event.Key != "" {
-		title += " of " + plain(r.Event.Key)
+		title += ", key " + plain(r.Event.Key)
 	}
 	s.line("%s", title)
 	s.table([][2]string{
