@@ -64,6 +64,8 @@ var rooms = []room{
 	{path: "internal/archtest", layer: 10},
 	// Starts the servers that tests talk to.
 	{path: "test/servers", layer: 10, wordsOnly: true, forTests: true},
+	// Models with their frameworks' predictions: tests of every runtime read them.
+	{path: "test/frameworks", layer: 4, forTests: true},
 	// Makes docs/DELIVERY.md.
 	{path: "test/delivery", layer: 11},
 	{path: "test/scaleout", layer: 10},

@@ -104,8 +104,9 @@ func (f *Forest[T]) Trees() int { return len(f.trees) }
 // LeafNodes are the nodes of the Spec that the leaves' numbers stand for; a node may have several numbers.
 func (f *Forest[T]) LeafNodes() []int32 { return f.leaf }
 
-// Build checks s and lays it out.
+// Build checks s and lays it out. Chains of nodes that stand for sets become nodes of mode Member in s.
 func Build[T Float](s *Spec[T]) (*Forest[T], error) {
+	s.mergeChains()
 	leaves, depths, err := s.check()
 	if err != nil {
 		return nil, err

@@ -3,6 +3,7 @@ package forest
 import (
 	"math"
 	"math/rand/v2"
+	"slices"
 	"testing"
 )
 
@@ -233,6 +234,46 @@ func TestKeysCompareAsNumbersDo(t *testing.T) {
 					t.Errorf("float64 %v > %v: %v", v, thr, got)
 				}
 			}
+		}
+	}
+}
+
+// TestChainsOfEqualsAreSets holds that categories written as a chain with one true child, NaN among the rows, count as a
+// set, and that any other sharing of nodes is refused.
+func TestChainsOfEqualsAreSets(t *testing.T) {
+	leaf := func(i int) Node[float32] { return Node[float32]{Mode: Leaf, First: i, Count: 1} }
+	spec := func() *Spec[float32] {
+		return &Spec[float32]{
+			Nodes: []Node[float32]{
+				{Mode: EQ, Value: 3, True: 3, False: 1},
+				{Mode: EQ, Value: 5, True: 3, False: 2},
+				{Mode: EQ, Value: 7, True: 3, False: 4, MissingTrue: true},
+				leaf(0), leaf(1),
+			},
+			Roots: []int{0}, Targets: 1, Weights: []Weight[float32]{{0, 10}, {0, 20}},
+		}
+	}
+	f, err := Build(spec())
+	if err != nil {
+		t.Fatal(err)
+	}
+	x := []float32{3, 4, 5, 7, 8, float32(math.NaN())}
+	sums := make([]float32, len(x))
+	f.Sum(x, len(x), 1, sums, nil, &Scratch[float32]{})
+	if want := []float32{10, 20, 10, 10, 20, 10}; !slices.Equal(sums, want) {
+		t.Errorf("%v, expected %v", sums, want)
+	}
+	for name, change := range map[string]func(s *Spec[float32]){
+		"another feature":    func(s *Spec[float32]) { s.Nodes[1].Feature = 1 },
+		"another comparison": func(s *Spec[float32]) { s.Nodes[1].Mode = LEQ },
+		"a cycle":            func(s *Spec[float32]) { s.Nodes[2].False = 0 },
+		"a cycle behind":     func(s *Spec[float32]) { s.Nodes[2].False = 1 },
+		"a loop":             func(s *Spec[float32]) { s.Nodes[0].False = 0 },
+	} {
+		s := spec()
+		change(s)
+		if _, err := Build(s); err == nil {
+			t.Errorf("%s: no error", name)
 		}
 	}
 }

@@ -65,6 +65,51 @@ type Spec[T Float] struct {
 // MaxDim bounds features and targets.
 const MaxDim = 1 << 24
 
+// mergeChains makes one node of mode Member of a chain of nodes of mode EQ on one feature that lead
+// to the same true child: so LightGBM's exporter writes a set of categories. Nothing else may share nodes.
+func (s *Spec[T]) mergeChains() {
+	next := func(i int) (int, bool) {
+		n := &s.Nodes[i]
+		if n.Mode != EQ || n.False < 0 || n.False >= len(s.Nodes) {
+			return 0, false
+		}
+		f := &s.Nodes[n.False]
+		return n.False, f.Mode == EQ && f.Feature == n.Feature && f.True == n.True
+	}
+	// Each node joins one chain at most: what is shared otherwise, or a cycle, is left for check to find.
+	const (
+		inside = 1 + iota
+		joined
+	)
+	var state []uint8
+	for i := range s.Nodes {
+		if k, ok := next(i); ok {
+			if state == nil {
+				state = make([]uint8, len(s.Nodes))
+			}
+			state[k] = inside
+		}
+	}
+	for i := range state {
+		if state[i] != 0 {
+			continue
+		}
+		n := &s.Nodes[i]
+		members := []T{n.Value}
+		last := i
+		for k, ok := next(last); ok && state[k] == inside; k, ok = next(last) {
+			state[k] = joined
+			f := &s.Nodes[k]
+			members = append(members, f.Value)
+			n.MissingTrue = n.MissingTrue || f.MissingTrue
+			last = k
+		}
+		if last != i {
+			n.Mode, n.Members, n.False = Member, members, s.Nodes[last].False
+		}
+	}
+}
+
 // check walks every tree breadth first and returns the number of leaves and the
 // depth of each.
 func (s *Spec[T]) check() (leaves, depths []int, err error) {
