@@ -239,6 +239,28 @@ func TestVersionsAtTheBoundAreSeldomPromoted(t *testing.T) {
 	}
 }
 
+func TestVersionsWithinTheirBoundsAreSeldomRolledBack(t *testing.T) {
+	// Just within every bound: a rollback is the other error that alpha bounds.
+	b := steady
+	b.errors += 0.0095
+	b.late += 0.0195
+	b.service *= 1.45
+	back := 0
+	const runs = 20
+	for seed := range uint64(runs) {
+		s := newStream(seed, simulated, Canary, 0.5, b)
+		s.labels = true
+		s.run(t, 10*time.Minute)
+		if s.state.Rollout.Outcome == RolledBack {
+			back++
+		}
+	}
+	t.Logf("rolled back in %d of %d runs", back, runs)
+	if back > 2 {
+		t.Errorf("rolled back in %d of %d runs", back, runs)
+	}
+}
+
 func TestVariantsAreDecidedByLabelsAndShadowsNever(t *testing.T) {
 	p := simulated
 	p.Gates.Shift = -1

@@ -198,11 +198,7 @@ func (s *Service) Run(ctx context.Context) error {
 	for {
 		select {
 		case <-ctx.Done():
-			last, cancel := context.WithTimeout(context.WithoutCancel(ctx), lastWords)
-			defer cancel()
-			if err := s.storeEvidence(last); err != nil {
-				s.cfg.Logger.Warn("the last evidence of the rollout is not stored", "error", err)
-			}
+			s.lastEvidence(context.WithoutCancel(ctx))
 			return nil
 		case <-poll.C:
 			s.note(ctx, following, s.Refresh(ctx))
@@ -214,6 +210,14 @@ func (s *Service) Run(ctx context.Context) error {
 
 // lastWords bounds what is written while the process stops.
 const lastWords = 5 * time.Second
+
+func (s *Service) lastEvidence(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, lastWords)
+	defer cancel()
+	if err := s.storeEvidence(ctx); err != nil {
+		s.cfg.Logger.Warn("the last evidence of the rollout is not stored", "error", err)
+	}
+}
 
 // Close stores evidence and closes all versions, after the calls in progress. The
 // servings should be released by then; it waits for them for 30 seconds at most.
@@ -227,13 +231,7 @@ func (s *Service) Close() error {
 	}
 	s.change.Lock()
 	defer s.change.Unlock()
-	if s.cfg.Source != nil {
-		ctx, cancel := context.WithTimeout(context.Background(), lastWords)
-		defer cancel()
-		if err := s.storeEvidence(ctx); err != nil {
-			s.cfg.Logger.Warn("the last evidence of the rollout is not stored", "error", err)
-		}
-	}
+	s.lastEvidence(context.Background())
 	if v := s.current.Load(); v != nil {
 		s.draining.Add(1)
 		v.Release() // the service's own hold

@@ -259,11 +259,6 @@ func (s *Service) serve(st *State, held []*opened) {
 		}
 	}
 	v.holders.Store(1)
-	if s.cfg.Previous && v.former != "" {
-		ctx, cancel := context.WithTimeout(context.Background(), openTimeout)
-		v.once.Do(func() { v.openPrevious(ctx) })
-		cancel()
-	}
 	s.mu.Lock()
 	s.begin(st, v)
 	s.mu.Unlock()
@@ -275,6 +270,10 @@ func (s *Service) serve(st *State, held []*opened) {
 		old.Release()
 	}
 	s.cfg.Logger.Info("serving", "generation", st.Generation, "champion", st.Champion, "why", st.Why)
+	if s.cfg.Previous && v.acquire() {
+		v.Previous()
+		v.Release()
+	}
 }
 
 // openPrevious opens the former champion of a serving that somebody holds.
