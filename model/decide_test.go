@@ -307,8 +307,8 @@ func TestDecisionsHoldForTimeAndRows(t *testing.T) {
 		{"not yet begun", 0, 0, 0, Advance, "the first step"},
 		{"too early", 100, 59 * time.Second, 0.01, Hold, "59s of 1m0s"},
 		{"too few rows", 9, time.Hour, 0.01, Hold, "9 of 10 rows"},
-		{"enough of both", 10, time.Minute, 0.01, Advance, "10 rows in 1m0s, no gate failed: errors open (no calls of both); service open (no calls of both that are alike in size); scores open (no scores of both)"},
-		{"the last step with gates open", 10, time.Hour, 0.5, Hold, "not yet shown: errors open (no calls of both); service open (no calls of both that are alike in size)"},
+		{"enough of both", 10, time.Minute, 0.01, Advance, "10 rows in 1m0s, no gate failed: errors open (no calls of both); slower open (no calls of both that are alike in size); shift open (no scores of both)"},
+		{"the last step with gates open", 10, time.Hour, 0.5, Hold, "not yet shown: errors open (no calls of both); slower open (no calls of both that are alike in size)"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			r, e := *r, *e

@@ -17,9 +17,9 @@ type judgement struct {
 const (
 	gateErrors    = "errors"
 	gateLate      = "late"
-	gateService   = "service"
+	gateService   = "slower"
 	gateAgreement = "agreement"
-	gateScores    = "scores"
+	gateScores    = "shift"
 	gateQuality   = "quality"
 )
 
