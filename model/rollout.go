@@ -112,6 +112,20 @@ func BeginRollout(ctx context.Context, src Source, name string, st Start) (*Stat
 	})
 }
 
+// Seen returns what all processes have stored about the step of the rollout in s,
+// with their latest decision about it; nil where s has no rollout.
+func Seen(ctx context.Context, src Source, name string, s *State) (*Evidence, error) {
+	r := s.Rollout
+	if r == nil {
+		return nil, nil
+	}
+	all, err := src.Evidence(ctx, name, r.ID)
+	if err != nil {
+		return nil, fmt.Errorf("read evidence of rollout %s: %w", r.ID, err)
+	}
+	return Merge(r.ID, r.Step, all), nil
+}
+
 // Grow raises the share of the running rollout by hand. It is Invalid to lower it:
 // a key would go back to the champion.
 func Grow(s *State, share float64, now time.Time) error {

@@ -83,11 +83,10 @@ func (s *Service) judge(ctx context.Context) error {
 		return s.settle(ctx, r, Decision{Action: RollBack, Time: s.cfg.Now(), Step: r.Step,
 			Reason: fmt.Sprintf("the champion is %s now, no more %s, with which it was compared", v.champion.Version, r.Champion)})
 	}
-	all, err := s.cfg.Source.Evidence(ctx, s.cfg.Name, r.ID)
+	merged, err := Seen(ctx, s.cfg.Source, s.cfg.Name, &State{Rollout: r})
 	if err != nil {
-		return fmt.Errorf("read evidence of rollout %s: %w", r.ID, err)
+		return err
 	}
-	merged := Merge(r.ID, r.Step, all)
 	d := Decide(r, merged, s.cfg.Policy, s.cfg.Now())
 	s.mu.Lock()
 	s.decision, s.merged = &d, merged
