@@ -398,7 +398,10 @@ func sampleParquet(t testing.TB) []byte {
 	}
 	var out bytes.Buffer
 	w := file.NewParquetWriter(&out, group)
-	g := w.AppendRowGroup()
+	g, err := w.AppendRowGroupChecked()
+	if err != nil {
+		t.Fatal(err)
+	}
 	next := func(values []float64, levels []int16) {
 		c, err := g.NextColumn()
 		if err != nil {

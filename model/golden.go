@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 
@@ -335,4 +336,26 @@ func readAll(path string, limit int64) ([]byte, error) {
 	}
 	b, err := os.ReadFile(path)
 	return b, errkind.With(errkind.Permanent, err)
+}
+
+// CheckGolden holds a model to the golden rows in its version's folder, as
+// admission does: for versions from registries that admit without it. A version
+// without golden rows passes.
+func CheckGolden(ctx context.Context, d inference.Driver, v *Version, dir string) (err error) {
+	if v.Golden == "" {
+		return nil
+	}
+	defer func() {
+		if p := recover(); p != nil {
+			err = errkind.Errorf(errkind.Invalid, "the model makes its runtime panic: %v", p)
+		}
+	}()
+	rows, err := readGolden(filepath.Join(dir, v.Golden), v)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, admissionTime)
+	defer cancel()
+	_, err = (&prober{driver: d, meta: d.Metadata()}).golden(ctx, rows)
+	return err
 }
