@@ -83,6 +83,31 @@ func BenchmarkTrees100x12(b *testing.B) { benchBatches(b, boosted(100, 12, 30, f
 
 func BenchmarkNetwork(b *testing.B) { benchBatches(b, network(30, 64, 64, 1), 30, 0) }
 
+// BenchmarkTransformer runs a small encoder of text: 2 layers, width 64, 4 heads, 32 tokens.
+func BenchmarkTransformer(b *testing.B) {
+	m, err := Load("testdata/models/transformer-encoder.onnx", Options{Instances: 1})
+	if err != nil {
+		b.Fatal(err)
+	}
+	r := rand.New(rand.NewPCG(3, 4))
+	for _, batch := range []int{1, 32, 256} {
+		b.Run(fmt.Sprintf("batch=%d", batch), func(b *testing.B) {
+			in := []inference.Tensor{{Type: inference.Int64, Shape: []int{batch, 32}, I64: make([]int64, batch*32)}}
+			for i := range in[0].I64 {
+				in[0].I64[i] = r.Int64N(64)
+			}
+			out := make([]inference.Tensor, 1)
+			b.ReportAllocs()
+			for b.Loop() {
+				if err := m.Infer(context.Background(), in, out); err != nil {
+					b.Fatal(err)
+				}
+			}
+			b.ReportMetric(float64(b.N)*float64(batch)/b.Elapsed().Seconds(), "rows/s")
+		})
+	}
+}
+
 // network writes a perceptron with ReLU between layers and a sigmoid at the end.
 func network(sizes ...int64) []byte {
 	r := rand.New(rand.NewPCG(5, 6))

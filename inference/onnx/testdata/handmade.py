@@ -80,6 +80,57 @@ def mlp_matmul_softmax():
     return Case(proto, {"x": wide_rows(20)}, 48)
 
 
+@case("Transformer encoder as PyTorch exports it: 2 layers, width 64, 4 heads, 32 tokens, GELU by Erf, mean over tokens")
+def transformer_encoder():
+    rnd = np.random.default_rng(11)
+    tokens, width, heads, hidden, words, layers = 32, 64, 4, 128, 64, 2
+    constants = {
+        "words": rnd.normal(0, 1, (words, width)).astype(np.float32), "places": rnd.normal(0, 0.3, (tokens, width)).astype(np.float32),
+        "split": np.array([0, 0, heads, width // heads]), "join": np.array([0, 0, width]),
+        "root": np.float32(np.sqrt(width // heads)), "half": np.float32(0.5), "one": np.float32(1), "sqrt2": np.float32(np.sqrt(2)),
+    }
+    nodes = [helper.make_node("Gather", ["words", "ids"], ["e"], axis=0), helper.make_node("Add", ["e", "places"], ["x0"])]
+
+    def linear(x, name, into, out):
+        weight = (rnd.normal(0, 1, (into, out)) / np.sqrt(into)).astype(np.float32)
+        constants.update({f"{name}.w": weight, f"{name}.b": rnd.normal(0, 0.1, out).astype(np.float32)})
+        nodes.append(helper.make_node("MatMul", [x, f"{name}.w"], [f"{name}.m"]))
+        nodes.append(helper.make_node("Add", [f"{name}.b", f"{name}.m"], [name]))
+        return name
+
+    def norm(x, name):
+        constants.update({f"{name}.s": rnd.uniform(0.5, 1.5, width).astype(np.float32), f"{name}.c": rnd.normal(0, 0.1, width).astype(np.float32)})
+        nodes.append(helper.make_node("LayerNormalization", [x, f"{name}.s", f"{name}.c"], [name], axis=-1, epsilon=1e-5))
+        return name
+
+    def op(kind, inputs, name, **attributes):
+        nodes.append(helper.make_node(kind, inputs, [name], **attributes))
+        return name
+
+    x = "x0"
+    for i in range(layers):
+        p = f"l{i}."
+        parts = {}
+        for part in "qkv":
+            flat = linear(x, p + part, width, width)
+            split = op("Reshape", [flat, "split"], p + part + "4")
+            parts[part] = op("Transpose", [split], p + part + "t", perm=[0, 2, 3, 1] if part == "k" else [0, 2, 1, 3])
+        scores = op("Div", [op("MatMul", [parts["q"], parts["k"]], p + "qk"), "root"], p + "scores")
+        mixed = op("MatMul", [op("Softmax", [scores], p + "share", axis=-1), parts["v"]], p + "mixed")
+        joined = op("Reshape", [op("Transpose", [mixed], p + "mixedt", perm=[0, 2, 1, 3]), "join"], p + "joined")
+        x = norm(op("Add", [x, linear(joined, p + "o", width, width)], p + "r1"), p + "n1")
+        h = linear(x, p + "up", width, hidden)
+        erf = op("Erf", [op("Div", [h, "sqrt2"], p + "g1")], p + "g2")
+        gelu = op("Mul", [op("Mul", [h, op("Add", [erf, "one"], p + "g3")], p + "g4"), "half"], p + "g5")
+        x = norm(op("Add", [x, linear(gelu, p + "down", hidden, width)], p + "r2"), p + "n2")
+    pooled = op("ReduceMean", [x], "pooled", axes=[1], keepdims=0)
+    weight, bias = dense(rnd, width, 2)
+    constants |= {"head.w": np.ascontiguousarray(weight.T), "head.b": bias}
+    op("Softmax", [op("Gemm", [pooled, "head.w", "head.b"], "logits", transB=1)], "probabilities", axis=-1)
+    proto = model(nodes, [("ids", TensorProto.INT64, ["n", tokens])], [("probabilities", TensorProto.FLOAT, ["n", 2])], constants)
+    return Case(proto, {"ids": rnd.integers(0, words, (24, tokens))}, 24)
+
+
 @case("Network with an embedding: Gather by an integer column, Concat with numbers, Tanh, Clip")
 def embedding():
     rnd = np.random.default_rng(3)

@@ -25,7 +25,7 @@ import handmade
 import sklearn_cases
 import tree_cases
 
-MAX_BYTES = 150_000  # of one file
+MAX_BYTES = 300_000  # of one file
 
 
 def all_cases():

@@ -13,12 +13,16 @@ func sigmoidAVX2(dst, src *float32, n int)
 //go:noescape
 func tanhAVX2(dst, src *float32, n int)
 
+//go:noescape
+func erfAVX2(dst, src *float32, n int)
+
 type function uint8
 
 const (
 	exponential function = iota
 	logistic
 	hyperbolic
+	errorFunction
 )
 
 // run computes n elements, a multiple of 8. It is a switch and no function
@@ -29,6 +33,8 @@ func (f function) run(dst, src *float32, n int) {
 		expAVX2(dst, src, n)
 	case logistic:
 		sigmoidAVX2(dst, src, n)
+	case errorFunction:
+		erfAVX2(dst, src, n)
 	default:
 		tanhAVX2(dst, src, n)
 	}
@@ -69,5 +75,13 @@ func tanhBest(dst, src []float32) {
 		tanhPortable(dst, src)
 	} else {
 		hyperbolic.apply(dst, src)
+	}
+}
+
+func erfBest(dst, src []float32) {
+	if best < avx2 {
+		erfPortable(dst, src)
+	} else {
+		errorFunction.apply(dst, src)
 	}
 }

@@ -43,6 +43,26 @@ CONSTANT8(q2, 0xbd5c1e2dbd5c1e2d)
 CONSTANT8(q3, 0x3e0883933e088393)
 CONSTANT8(q4, 0xbeaaaa99beaaaa99)
 
+// Coefficients of erf x = x + x·E(x²) for |x| < 0.921875 and of 1 − erf x = e^F(x) from there to 4, highest power
+// first: fits at the points of Chebyshev, those of activation.go. From 4 on erf x is 1 in single precision.
+CONSTANT(split, 0x3f6c0000)     // 0.921875
+CONSTANT(four, 0x40800000)
+CONSTANT(e0, 0xba1d83f4)
+CONSTANT8(e1, 0x3ba3bdf93ba3bdf9)
+CONSTANT8(e2, 0xbcdb4bb4bcdb4bb4)
+CONSTANT8(e3, 0x3de70dac3de70dac)
+CONSTANT8(e4, 0xbec09376bec09376)
+CONSTANT8(e5, 0x3e0375d33e0375d3)
+CONSTANT(f0, 0x35d881c2)
+CONSTANT8(f1, 0xb83f23b0b83f23b0)
+CONSTANT8(f2, 0x3a1b58d43a1b58d4)
+CONSTANT8(f3, 0xbb9b4d1ebb9b4d1e)
+CONSTANT8(f4, 0x3cd7f5eb3cd7f5eb)
+CONSTANT8(f5, 0xbde13a13bde13a13)
+CONSTANT8(f6, 0xbf21c6edbf21c6ed)
+CONSTANT8(f7, 0xbf90a937bf90a937)
+CONSTANT8(f8, 0x399e9e7a399e9e7a)
+
 // EXP replaces Y0 by e^Y0 and uses Y1 to Y4; Y5 to Y15 hold the constants of SETEXP.
 // e^x = 2^n · e^r with n = round(x/ln 2); 2^n is multiplied in two halves, so
 // that results beyond the normal range round correctly to infinity or a denormal.
@@ -174,6 +194,59 @@ loop:
 	VFMADD213PS  q4<>(SB), Y2, Y3
 	VMULPS       Y4, Y2, Y2         // x³
 	VFMADD213PS  Y4, Y2, Y3         // x + x³·Q
+	VBLENDVPS    Y1, Y3, Y0, Y0
+	VMOVUPS      Y0, (DI)
+	ADDQ         $32, SI
+	ADDQ         $32, DI
+	SUBQ         $8, CX
+	JGE          loop
+
+done:
+	VZEROUPPER
+	RET
+
+// func erfAVX2(dst, src *float32, n int)
+//
+// 1 − e^F(|x|) with the sign of x; near zero the polynomial.
+TEXT ·erfAVX2(SB), NOSPLIT, $0-24
+	MOVQ dst+0(FP), DI
+	MOVQ src+8(FP), SI
+	MOVQ n+16(FP), CX
+	SETEXP
+	SUBQ $8, CX
+	JL   done
+
+loop:
+	VBROADCASTSS sign<>(SB), Y1
+	VANDNPS      (SI), Y1, Y1       // |x|
+	VBROADCASTSS four<>(SB), Y2
+	VMINPS       Y1, Y2, Y1         // NaN stays NaN
+	VBROADCASTSS f0<>(SB), Y0
+	VFMADD213PS  f1<>(SB), Y1, Y0
+	VFMADD213PS  f2<>(SB), Y1, Y0
+	VFMADD213PS  f3<>(SB), Y1, Y0
+	VFMADD213PS  f4<>(SB), Y1, Y0
+	VFMADD213PS  f5<>(SB), Y1, Y0
+	VFMADD213PS  f6<>(SB), Y1, Y0
+	VFMADD213PS  f7<>(SB), Y1, Y0
+	VFMADD213PS  f8<>(SB), Y1, Y0
+	EXP
+	VSUBPS       Y0, Y14, Y0        // 1 − e^F
+	VMOVUPS      (SI), Y4
+	VBROADCASTSS sign<>(SB), Y1
+	VANDPS       Y4, Y1, Y2
+	VORPS        Y2, Y0, Y0         // with the sign of x
+	VANDNPS      Y4, Y1, Y1         // |x|
+	VBROADCASTSS split<>(SB), Y2
+	VCMPPS       $1, Y2, Y1, Y1     // |x| < split; false for NaN
+	VMULPS       Y4, Y4, Y2         // x²
+	VBROADCASTSS e0<>(SB), Y3
+	VFMADD213PS  e1<>(SB), Y2, Y3
+	VFMADD213PS  e2<>(SB), Y2, Y3
+	VFMADD213PS  e3<>(SB), Y2, Y3
+	VFMADD213PS  e4<>(SB), Y2, Y3
+	VFMADD213PS  e5<>(SB), Y2, Y3
+	VFMADD213PS  Y4, Y4, Y3         // x + x·E
 	VBLENDVPS    Y1, Y3, Y0, Y0
 	VMOVUPS      Y0, (DI)
 	ADDQ         $32, SI

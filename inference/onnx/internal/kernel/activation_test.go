@@ -28,10 +28,12 @@ var activations = []struct {
 	{"Exp", Exp, math.Exp, 2},
 	{"Sigmoid", Sigmoid, exactSigmoid, 3},
 	{"Tanh", Tanh, math.Tanh, 3},
+	{"Erf", Erf, math.Erf, 3},
 	{"Relu", Relu, func(x float64) float64 { return math.Max(0, x) }, 0},
 	{"Exp.Go", expPortable, math.Exp, 1},
 	{"Sigmoid.Go", sigmoidPortable, exactSigmoid, 1},
 	{"Tanh.Go", tanhPortable, math.Tanh, 1},
+	{"Erf.Go", erfPortable, math.Erf, 2},
 }
 
 func TestActivationsAreAccurate(t *testing.T) {
@@ -111,8 +113,8 @@ func TestActivationsOfSpecialValues(t *testing.T) {
 		f          func(dst, src []float32)
 		plus, less float32
 	}{
-		{"Exp", Exp, inf, 0}, {"Sigmoid", Sigmoid, 1, 0}, {"Tanh", Tanh, 1, -1}, {"Relu", Relu, inf, 0},
-		{"Exp.Go", expPortable, inf, 0}, {"Sigmoid.Go", sigmoidPortable, 1, 0}, {"Tanh.Go", tanhPortable, 1, -1},
+		{"Exp", Exp, inf, 0}, {"Sigmoid", Sigmoid, 1, 0}, {"Tanh", Tanh, 1, -1}, {"Erf", Erf, 1, -1}, {"Relu", Relu, inf, 0},
+		{"Exp.Go", expPortable, inf, 0}, {"Sigmoid.Go", sigmoidPortable, 1, 0}, {"Tanh.Go", tanhPortable, 1, -1}, {"Erf.Go", erfPortable, 1, -1},
 	} {
 		got := make([]float32, 3)
 		c.f(got, []float32{nan, inf, -inf})

@@ -12,3 +12,4 @@ func (p *Packed) mulVector(c, a []float32, m int, bias []float32, floor float32)
 func expBest(dst, src []float32)     { expPortable(dst, src) }
 func sigmoidBest(dst, src []float32) { sigmoidPortable(dst, src) }
 func tanhBest(dst, src []float32)    { tanhPortable(dst, src) }
+func erfBest(dst, src []float32)     { erfPortable(dst, src) }

@@ -46,35 +46,62 @@ func Pack(b []float32, k, n int, transposed bool) *Packed {
 }
 
 func pack(b []float32, k, n int, transposed bool, l level) *Packed {
-	p := &Packed{k: max(0, k), n: max(0, n), panel: narrow, level: l}
-	if l == avx512 {
+	p := &Packed{level: l}
+	p.fill(b, k, n, transposed)
+	return p
+}
+
+// Repack makes p what Pack returns, in its own memory where that is large enough: for a right side
+// that is not constant. The zero Packed may be repacked; nobody else may use p meanwhile.
+func (p *Packed) Repack(b []float32, k, n int) {
+	p.level = best
+	p.fill(b, k, n, false)
+}
+
+func (p *Packed) fill(b []float32, k, n int, transposed bool) {
+	p.k, p.n, p.panel = max(0, k), max(0, n), narrow
+	if p.level == avx512 {
 		p.panel = wide
 	}
 	k, n = p.k, p.n
 	if k == 0 || n == 0 {
-		return p
+		p.b = nil
+		return
 	}
 	b = b[:k*n]
-	// Element (i, j) of B is b[i*down+j*right].
-	down, right := n, 1
-	if transposed {
-		down, right = 1, k
+	room := func(size int) {
+		if cap(p.b) < size {
+			p.b = make([]float32, size)
+			return
+		}
+		p.b = p.b[:size]
+		clear(p.b)
 	}
 	if n == 1 {
-		p.b = make([]float32, roundUp(k, 16))
+		room(roundUp(k, 16))
 		copy(p.b, b) // one column lies the same way in both forms
-		return p
+		return
 	}
 	whole := n - n%p.panel
-	p.b = make([]float32, k*(whole+roundUp(n-whole, narrow)))
+	room(k * (whole + roundUp(n-whole, narrow)))
+	if !transposed {
+		for first := 0; first < n; first += p.panel {
+			_, w := p.panelOf(first)
+			to := p.b[first*k:]
+			columns := min(w, n-first)
+			for i := range k {
+				copy(to[i*w:i*w+columns], b[i*n+first:])
+			}
+		}
+		return
+	}
 	for j := range n {
 		first, w := p.panelOf(j)
 		to := p.b[first*k+j-first:]
 		for i := range k {
-			to[i*w] = b[i*down+j*right]
+			to[i*w] = b[i+j*k]
 		}
 	}
-	return p
 }
 
 // panelOf returns the first column of the panel that holds column j, and the panel's width in memory.

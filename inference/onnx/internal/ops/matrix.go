@@ -239,6 +239,18 @@ func matMulKernel[T Number](f *Frame, in, out []*Tensor) error {
 	if err != nil {
 		return err
 	}
+	// The vectors of a machine are worth the packing of each matrix.
+	if z, ok := any(y).([]float32); ok && m > 1 && n > 1 && k > 0 {
+		x32, w32 := in[0].F32, in[1].F32
+		p.each(func(d, a, b int) {
+			for i := range p.n[0] {
+				at, u, v := (d+i)*m*n, (a+i*p.sa[0])*m*k, (b+i*p.sb[0])*k*n
+				f.packed.Repack(w32[v:v+k*n], k, n)
+				f.packed.Mul(z[at:at+m*n], x32[u:u+m*k], m, nil, false)
+			}
+		})
+		return nil
+	}
 	clear(y)
 	p.each(func(d, a, b int) {
 		for i := range p.n[0] {

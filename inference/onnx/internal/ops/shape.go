@@ -306,7 +306,22 @@ func transposeKernel[T Elem](perm []int64, has bool) Kernel {
 		if err != nil {
 			return err
 		}
-		accumulate(shape[:rank], step[:], func(i, at int) { d[i] = x[at] })
+		if rank == 0 {
+			copy(d, x)
+			return nil
+		}
+		n, by := shape[rank-1], step[rank-1]
+		accumulate(shape[:rank-1], step[:], func(i, at int) {
+			to := d[i*n : (i+1)*n]
+			if by == 1 {
+				copy(to, x[at:at+n])
+				return
+			}
+			for j := range to {
+				to[j] = x[at]
+				at += by
+			}
+		})
 		return nil
 	}
 }

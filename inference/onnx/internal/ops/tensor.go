@@ -5,6 +5,7 @@ import (
 	"math"
 
 	"github.com/freshet-io/freshet/inference"
+	"github.com/freshet-io/freshet/inference/onnx/internal/kernel"
 )
 
 // Tensor is the value that kernels read and write.
@@ -135,6 +136,7 @@ type Frame struct {
 	f64     []float64
 	ints    []int
 	trees   treeScratch
+	packed  kernel.Packed // right side of a product that is not constant
 	slicing slicing
 	shape   [MaxRank + 1]int
 }

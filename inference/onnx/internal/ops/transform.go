@@ -3,6 +3,8 @@ package ops
 import (
 	"fmt"
 	"math"
+
+	"github.com/freshet-io/freshet/inference/onnx/internal/kernel"
 )
 
 // transform is a post_transform of ai.onnx.ml.
@@ -91,10 +93,20 @@ func softmaxRow[T Float](x []T) {
 		}
 	}
 	var sum T
-	for i, v := range x {
-		e := T(math.Exp(float64(v - top)))
-		x[i] = e
-		sum += e
+	if y, ok := any(x).([]float32); ok && len(y) >= 8 {
+		for i, v := range y {
+			y[i] = v - float32(top)
+		}
+		kernel.Exp(y, y)
+		for _, e := range x {
+			sum += e
+		}
+	} else {
+		for i, v := range x {
+			e := T(math.Exp(float64(v - top)))
+			x[i] = e
+			sum += e
+		}
 	}
 	for i := range x {
 		x[i] /= sum

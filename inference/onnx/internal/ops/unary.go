@@ -36,7 +36,7 @@ func unaryOps() []Entry {
 		one("Asinh", 9, unaryFloat(math.Asinh)),
 		one("Acosh", 9, unaryFloat(math.Acosh)),
 		one("Atanh", 9, unaryFloat(math.Atanh)),
-		one("Erf", 9, unaryFloat(math.Erf)),
+		one("Erf", 9, vector(kernel.Erf, math.Erf)),
 		one("Softplus", 1, unaryFloat(func(v float64) float64 {
 			if v > 0 {
 				return v + math.Log1p(math.Exp(-v))
@@ -220,13 +220,29 @@ func compileGelu(n *Node) (Kernel, error) {
 	}
 	switch s {
 	case "none":
-		return floatKernel(n, func(v float64) float64 { return 0.5 * v * (1 + math.Erf(v/math.Sqrt2)) })
+		return vector(func(dst, src []float32) {
+			gelu(dst, src, kernel.Erf, func(v float32) float32 { return v * (1 / math.Sqrt2) })
+		},
+			func(v float64) float64 { return 0.5 * v * (1 + math.Erf(v/math.Sqrt2)) })(n)
 	case "tanh":
-		return floatKernel(n, func(v float64) float64 {
+		return vector(func(dst, src []float32) {
+			gelu(dst, src, kernel.Tanh, func(v float32) float32 { return float32(math.Sqrt(2/math.Pi)) * (v + 0.044715*v*v*v) })
+		}, func(v float64) float64 {
 			return 0.5 * v * (1 + math.Tanh(math.Sqrt(2/math.Pi)*(v+0.044715*v*v*v)))
-		})
+		})(n)
 	}
 	return nil, unsupported("approximate=%s", s)
+}
+
+// gelu sets dst[i] to v/2 · (1 + fn(inner(v))); dst is not src.
+func gelu(dst, src []float32, fn func(dst, src []float32), inner func(float32) float32) {
+	for i, v := range src {
+		dst[i] = inner(v)
+	}
+	fn(dst, dst)
+	for i, v := range src {
+		dst[i] = 0.5 * v * (1 + dst[i])
+	}
 }
 
 func compileNot(n *Node) (Kernel, error) {
