@@ -79,6 +79,34 @@ func TestSharesAreWronglyToldApartNoMoreOftenThanStated(t *testing.T) {
 	}
 }
 
+func TestFaultsThatHitBothVersionsAtOnceAreNoDifference(t *testing.T) {
+	// In one of ten stretches of 20 calls, half of all rows fail, whichever version.
+	const alpha, runs = 0.05, 200
+	rng := rand.New(rand.NewPCG(13, 14))
+	wrong := 0
+	for range runs {
+		j := judgement{e: &Evidence{}, g: Gates{Errors: 0}, fail: alpha, pass: alpha}
+		for stretch := range 80 {
+			p := 0.002
+			if rng.IntN(10) == 0 {
+				p = 0.5
+			}
+			for range 20 {
+				j.e.Challenger.Failing.add(uint64(binomial(rng, 5, p)), 5)
+				j.e.Champion.Failing.add(uint64(binomial(rng, 45, p)), 45)
+			}
+			if stretch%2 == 0 && j.errors().Verdict != Open {
+				wrong++
+				break
+			}
+		}
+	}
+	t.Logf("told apart in %d of %d runs", wrong, runs)
+	if wrong > 2*alpha*runs {
+		t.Errorf("equal versions are told apart in %d of %d runs", wrong, runs)
+	}
+}
+
 func TestQuantilesLieWithinTheirBounds(t *testing.T) {
 	const alpha, runs = 0.05, 100
 	rng := rand.New(rand.NewPCG(5, 6))

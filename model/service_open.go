@@ -30,8 +30,12 @@ type failure struct {
 	err     error
 }
 
-// openTimeout bounds fetching and opening one version.
-const openTimeout = 2 * time.Minute
+const (
+	// openTimeout bounds fetching and opening one version.
+	openTimeout = 5 * time.Minute
+	// maxElements bounds a row of one input, whatever a model says of itself.
+	maxElements = 1 << 24
+)
 
 // Refresh reads the state and takes it in, if it is a newer one. A version that
 // does not open leaves what serves now; where it is on trial, its rollout is rolled back.
@@ -209,8 +213,12 @@ func warm(ctx context.Context, d inference.Driver, calls int) error {
 		t := inference.Tensor{Name: sig.Name, Type: sig.Type, Shape: []int{1}}
 		n := 1
 		for _, size := range sig.Shape {
-			t.Shape = append(t.Shape, max(1, size))
-			n *= max(1, size)
+			size = max(1, size)
+			if size > maxElements/n {
+				return errkind.Errorf(errkind.Permanent, "input %q is of the shape %v: a row of more than %d values is not taken", sig.Name, sig.Shape, maxElements)
+			}
+			t.Shape = append(t.Shape, size)
+			n *= size
 		}
 		switch sig.Type {
 		case inference.Float32:

@@ -155,10 +155,12 @@ type drivers struct {
 	closed []string
 	refuse map[string]error // by version
 	silent map[string]error // what Infer returns
+	shape  map[string][]int // of the input
 }
 
 type versionDriver struct {
 	d       *drivers
+	shape   []int
 	version *Version
 	closed  atomic.Bool
 }
@@ -170,7 +172,11 @@ func (d *drivers) Open(_ context.Context, v *Version, _ string) (inference.Drive
 		return nil, err
 	}
 	d.open[v.Version]++
-	return &versionDriver{d: d, version: v}, nil
+	shape := []int{-1}
+	if s := d.shape[v.Version]; s != nil {
+		shape = s
+	}
+	return &versionDriver{d: d, shape: shape, version: v}, nil
 }
 
 func (d *drivers) isOpen(version string) bool {
@@ -180,7 +186,7 @@ func (d *drivers) isOpen(version string) bool {
 }
 
 func (v *versionDriver) Metadata() inference.Metadata {
-	sig := []inference.Signature{{Name: "x", Type: inference.Float32, Shape: []int{-1}}}
+	sig := []inference.Signature{{Name: "x", Type: inference.Float32, Shape: v.shape}}
 	return inference.Metadata{Name: "risk", Version: v.version.Version, Digest: v.version.Digest, Inputs: sig, Outputs: []inference.Signature{{Name: "y", Type: inference.Float32}}}
 }
 
@@ -212,7 +218,7 @@ func (v *versionDriver) Close() error {
 }
 
 func newDrivers() *drivers {
-	return &drivers{open: map[string]int{}, asked: map[string]int{}, refuse: map[string]error{}, silent: map[string]error{}}
+	return &drivers{open: map[string]int{}, asked: map[string]int{}, refuse: map[string]error{}, silent: map[string]error{}, shape: map[string][]int{}}
 }
 
 func serviceOf(src Source, d *drivers) ServiceConfig {
@@ -355,6 +361,9 @@ func TestAVersionOnTrialThatDoesNotOpenIsRolledBack(t *testing.T) {
 				}
 				return nil
 			}
+		}},
+		{"claims inputs beyond measure", func(_ *memorySource, d *drivers, _ *ServiceConfig) {
+			d.shape["v2"] = []int{1 << 40, 1 << 40, -1}
 		}},
 		{"another file than registered", func(m *memorySource, _ *drivers, c *ServiceConfig) {
 			open := c.Open
