@@ -92,3 +92,50 @@ func TestWhatIsLearntIsNeverLessThanNothing(t *testing.T) {
 		t.Errorf("%v + %v a row", a, b)
 	}
 }
+
+func TestTheWaitShrinksWhileRowsAreLateAndGrowsAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := &plusOne{fixed: 10 * time.Millisecond}
+		m := New(d, Config{MaxBatch: 64, Prefer: Throughput})
+		defer m.Close()
+		send := func(n int) (late int, mean time.Duration) {
+			for range n {
+				began := time.Now()
+				r := rows(1)
+				r.Deadline = began.Add(100 * time.Millisecond)
+				submit(t, m, r)
+				wait(t, r)
+				mean += time.Since(began) / time.Duration(n)
+				if r.Answered.Sub(r.Deadline) > time.Millisecond {
+					late++
+				}
+			}
+			return late, mean
+		}
+		if late, mean := send(50); late != 0 || mean < 95*time.Millisecond {
+			t.Fatalf("%d of 50 late, after %v in the mean", late, mean)
+		}
+		for i := range 400 { // each third call takes longer than the line says, by chance as far as it can tell
+			if d.fixed = 10 * time.Millisecond; i%3 == 0 {
+				d.fixed = 30 * time.Millisecond
+			}
+			send(1)
+		}
+		late, spiky := 0, time.Duration(0)
+		for i := range 30 {
+			if d.fixed = 10 * time.Millisecond; i%3 == 0 {
+				d.fixed = 30 * time.Millisecond
+			}
+			l, took := send(1)
+			late, spiky = late+l, spiky+took/30
+		}
+		if late > 1 {
+			t.Errorf("%d of 30 late although it could be known", late)
+		}
+		d.fixed = 10 * time.Millisecond
+		send(500)
+		if late, mean := send(20); late > 0 || mean <= spiky || mean < 85*time.Millisecond {
+			t.Errorf("%d late, after %v in the mean; while calls varied %v", late, mean, spiky)
+		}
+	})
+}

@@ -39,6 +39,7 @@ type Model struct {
 	sweep   *time.Timer   // fires when the first request of the queue expires
 	sweepAt time.Time     // zero: not set
 	service serviceTime
+	demand  demand
 	breaker breaker
 	limit   limit
 	budget  budget

@@ -10,6 +10,10 @@ import (
 func (m *Model) enqueue(r *Request) {
 	m.queue = append(m.queue, r)
 	m.waiting += r.travelling()
+	if m.cfg.Prefer == Throughput {
+		r.queued = time.Now()
+		m.demand.rows += r.travelling()
+	}
 	if !r.Expires.IsZero() {
 		m.sweepBy(r.Expires)
 	}
@@ -60,6 +64,8 @@ func (m *Model) take(w *worker) bool {
 	if w.busy {
 		w.busy = false
 		m.live--
+		m.demand.answered(w.late, w.due)
+		w.late, w.due = 0, 0
 	}
 	reason := FlushIdle
 	for {
@@ -77,7 +83,11 @@ func (m *Model) take(w *worker) bool {
 			break // else all have expired meanwhile
 		}
 	}
-	room := m.room()
+	room := m.cfg.MaxBatch
+	if m.cfg.Prefer == Throughput {
+		room = m.room()
+		m.demand.batch(time.Now())
+	}
 	rows := 0
 	w.batch = w.batch[:0]
 	for m.head < len(m.queue) {
@@ -124,8 +134,11 @@ func (m *Model) fill() FlushReason {
 		if !m.service.known() {
 			return FlushIdle
 		}
-		rest := time.Until(oldest(m.queue[m.head:]).Add(-m.service.predict(m.padded(m.waiting))))
-		if rest <= 0 {
+		now := time.Now()
+		deadline, allowed := oldest(m.queue[m.head:])
+		margin := time.Duration(m.demand.margin * float64(allowed))
+		rest := deadline.Add(-margin - m.service.predict(m.padded(m.waiting))).Sub(now)
+		if rest <= 0 || !m.bearable(m.waiting, allowed, now) {
 			return FlushDeadline
 		}
 		m.mu.Unlock()
@@ -140,6 +153,60 @@ func (m *Model) fill() FlushReason {
 	return FlushFull
 }
 
+// bearable reports whether a batch of n rows leaves those that come during its
+// call enough of the time that rows are allowed. It is not while twice as many have never been
+// served at once: the line may be wrong there.
+func (m *Model) bearable(n int, allowed time.Duration, now time.Time) bool {
+	if n >= 2*m.service.seen {
+		return false
+	}
+	took := m.service.likely(m.padded(n))
+	next := int(m.demand.rate(now)*took.Seconds()) / max(1, m.limit.size())
+	return took+m.service.predict(m.padded(next)) < allowed
+}
+
+// demand measures how fast rows come, over the time from one to two batches, and
+// how well their deadlines are kept.
+type demand struct {
+	rows        int // all that came
+	last, older struct {
+		rows int
+		at   time.Time
+	}
+	// margin is the share of the time that rows are allowed which is not waited: it
+	// grows while more than lateShare of the rows are late and shrinks else, so that
+	// whatever the line leaves out (timers, networks, load that comes and goes) is learnt too.
+	margin float64
+}
+
+const (
+	lateShare  = 0.0025
+	marginStep = 0.5
+	marginRows = 32 // a batch of fewer rows counts for less
+)
+
+// answered takes a batch's rows that were due and those of them that were late.
+func (d *demand) answered(late, due int) {
+	if due > 0 {
+		step := marginStep / float64(max(due, marginRows))
+		d.margin = min(1, max(0, d.margin+step*(float64(late)-lateShare*float64(due))))
+	}
+}
+
+// batch begins a new stretch of time.
+func (d *demand) batch(now time.Time) {
+	d.older = d.last
+	d.last.rows, d.last.at = d.rows, now
+}
+
+// rate is in rows a second.
+func (d *demand) rate(now time.Time) float64 {
+	if d.older.at.IsZero() || !d.older.at.Before(now) {
+		return 0
+	}
+	return float64(d.rows-d.older.rows) / now.Sub(d.older.at).Seconds()
+}
+
 // room is how many rows the next batch may have. It is MaxBatch, except where
 // waiting rows would make the oldest late that a smaller batch keeps on time,
 // and where the rows left over can still be on time in a call after it. Where that is
@@ -147,11 +214,12 @@ func (m *Model) fill() FlushReason {
 func (m *Model) room() int {
 	full := m.cfg.MaxBatch
 	n := min(m.waiting, full)
-	if m.cfg.Prefer != Throughput || n < 2 || !m.service.known() {
+	if n < 2 || !m.service.known() {
 		return full
 	}
 	now := time.Now()
-	rest := oldest(m.queue[m.head:]).Sub(now)
+	deadline, _ := oldest(m.queue[m.head:])
+	rest := deadline.Sub(now)
 	if rest <= 0 || m.service.likely(m.padded(n)) <= rest {
 		return full
 	}
@@ -172,7 +240,7 @@ func (m *Model) room() int {
 				return full
 			}
 			end := now.Add(m.service.likely(m.padded(rows)) + m.service.likely(m.padded(n-rows)))
-			if end.After(oldest(m.queue[m.head+i:])) {
+			if deadline, _ := oldest(m.queue[m.head+i:]); end.After(deadline) {
 				return full
 			}
 			return rows
@@ -182,15 +250,15 @@ func (m *Model) room() int {
 	return full
 }
 
-// oldest is the earliest deadline of requests.
-func oldest(queue []*Request) time.Time {
-	first := queue[0].Deadline
+// oldest is the earliest deadline of requests, and the time that its rows were allowed.
+func oldest(queue []*Request) (deadline time.Time, allowed time.Duration) {
+	first := queue[0]
 	for _, r := range queue[1:] {
-		if r.Deadline.Before(first) {
-			first = r.Deadline
+		if r.Deadline.Before(first.Deadline) {
+			first = r
 		}
 	}
-	return first
+	return first.Deadline, first.Deadline.Sub(first.queued)
 }
 
 // sweepBy sees to it that the queue is looked through at t. The lock is held.

@@ -38,10 +38,11 @@ type Request struct {
 	Answered time.Time
 
 	rows     int
-	hits     int     // rows answered by the cache
-	miss     []int32 // rows that travel, where the cache answered others
-	uncached bool    // the cache is left out
-	keys     rowKeys // of the rows that travel, for the cache
+	queued   time.Time // with Throughput
+	hits     int       // rows answered by the cache
+	miss     []int32   // rows that travel, where the cache answered others
+	uncached bool      // the cache is left out
+	keys     rowKeys   // of the rows that travel, for the cache
 	done     chan struct{}
 }
 

@@ -10,6 +10,7 @@ import "time"
 type serviceTime struct {
 	w, n, t, nn, nt float64 // weighted sums of 1, rows, seconds, rows², rows·seconds
 	dev             float64 // weighted mean of |error|, seconds
+	seen            int     // the largest number of rows so far
 }
 
 const (
@@ -21,6 +22,7 @@ const (
 
 func (s *serviceTime) observe(rows int, d time.Duration) {
 	n, t := float64(rows), d.Seconds()
+	s.seen = max(s.seen, rows)
 	if s.w > 0 {
 		mean := s.seconds(rows)
 		e := t - mean

@@ -21,6 +21,8 @@ type worker struct {
 	shared bool // a call left behind still reads in
 	ctx    callContext
 	now    time.Time // when the last call ended
+	due    int       // rows of the batch with a deadline ahead, with Throughput
+	late   int       // those of them answered after it
 }
 
 // answer runs the worker's batch and closes every request of it.
@@ -66,6 +68,12 @@ func (m *Model) close(w *worker, i int) {
 	r := w.batch[i]
 	w.batch[i] = nil
 	w.left--
+	if m.cfg.Prefer == Throughput && r.Deadline.After(r.queued) {
+		w.due += r.rows
+		if w.now.Sub(r.Deadline) > r.Deadline.Sub(r.queued)/500 { // less is the clock's
+			w.late += r.rows
+		}
+	}
 	switch {
 	case !r.Expires.IsZero() && !w.now.Before(r.Expires):
 		m.expireOne(r, w.now)
