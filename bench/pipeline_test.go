@@ -84,7 +84,7 @@ func BenchmarkCardFraud(b *testing.B) {
 		if faults != nil {
 			b.Fatal(pipeline.Error(faults))
 		}
-		plan, faults := pipeline.MakePlan(spec, builtin.OpenModel)
+		plan, faults := pipeline.MakePlan(spec, pipeline.Files(builtin.OpenModel))
 		if faults != nil {
 			b.Fatal(pipeline.Error(faults))
 		}

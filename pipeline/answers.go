@@ -43,8 +43,8 @@ func (r *results) answer(b []byte, f *frame, row int) []byte {
 
 // head is the model, the version and, in a rollout, the role, of the row's arm.
 func (r *results) head(sc *scoring, row int) []byte {
-	if len(sc.arms) == 0 {
-		return nil // late, and skipped before any version was chosen
+	if int(sc.arm[row]) >= len(sc.arms) {
+		return nil // late, and given to no version
 	}
 	arm := sc.arms[sc.arm[row]]
 	if h, ok := r.heads[arm]; ok {

@@ -2,6 +2,7 @@ package pipeline
 
 import (
 	"context"
+	"math"
 
 	"github.com/freshet-io/freshet/event"
 	"github.com/freshet-io/freshet/inference"
@@ -78,7 +79,8 @@ func (s *scorer) askRule(f *frame, sc *scoring, st *fallbackStep, rows []failure
 func (st *fallbackStep) apply(f *frame, score, row int) bool {
 	any := false
 	for j, r := range st.plan.rule {
-		null := st.columns[j].IsNull(row)
+		c := &st.columns[j]
+		null := c.IsNull(row) || c.Kind == event.Float && (math.IsNaN(c.Floats[row]) || math.IsInf(c.Floats[row], 0))
 		if null && r.column == score {
 			return false
 		}

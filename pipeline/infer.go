@@ -177,7 +177,8 @@ func (s *scorer) take(f *frame, sc *scoring, r *run, path lineage.Path) {
 	if s.plan.score < 0 {
 		return
 	}
-	// A score that is no number would route as if there were none.
+	// A score that is no number is no answer, unless the row lacks an input: then it
+	// is known to be unknown, and published as null where no fallback knows better.
 	score := f.columns[s.plan.score].Floats
 	for i := range r.n {
 		if row := r.row(i); math.IsNaN(score[row]) || math.IsInf(score[row], 0) {
@@ -185,9 +186,25 @@ func (s *scorer) take(f *frame, sc *scoring, r *run, path lineage.Path) {
 				bad = bad[1:]
 				continue
 			}
-			s.miss(sc, r, i, errNoNumber)
+			if len(s.fallbacks) > 0 || !lacks(r.req.In, i) {
+				s.miss(sc, r, i, errNoNumber)
+			}
 		}
 	}
+}
+
+// lacks reports whether a row of inputs has a value that is NaN, as missing ones are.
+func lacks(in []inference.Tensor, row int) bool {
+	for i := range in {
+		t := &in[i]
+		n := rowSize(t)
+		for j := row * n; j < (row+1)*n; j++ {
+			if t.Type == inference.Float32 && t.F32[j] != t.F32[j] || t.Type == inference.Float64 && math.IsNaN(t.F64[j]) {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // miss notes that the i-th row of a run has no answer.
@@ -211,7 +228,7 @@ func (s *scorer) blank(f *frame, sc *scoring) {
 }
 
 func (s *scorer) clear(f *frame, sc *scoring, row int) {
-	sc.call[row] = 0
+	sc.call[row] = noCall
 	for i := range s.outputs {
 		if c := s.outputs[i].column; c >= 0 {
 			f.columns[c].SetNull(row)

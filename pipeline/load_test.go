@@ -50,7 +50,9 @@ func show(b *strings.Builder, path string, v reflect.Value) {
 			return
 		}
 		if v.Kind() == reflect.Interface {
-			path += "." + v.Elem().Type().Elem().Name()
+			if p := v.Elem(); p.Kind() == reflect.Pointer {
+				path += "." + p.Type().Elem().Name()
+			}
 		}
 		show(b, path, v.Elem())
 		return

@@ -1,6 +1,7 @@
 package pipeline
 
 import (
+	"math"
 	"time"
 
 	"github.com/freshet-io/freshet/inference"
@@ -17,11 +18,10 @@ type scoring struct {
 	busy    int
 	beside  []*run // scored for comparison only
 
-	arms []*model.Arm
-	arm  []uint8 // of each row, in arms
-	path []lineage.Path
-	call []uint16 // of each row, in calls
-	// calls are those of the runs; the first is of rows that no model answered.
+	arms    []*model.Arm
+	arm     []uint8 // of each row, in arms; noArm for none
+	path    []lineage.Path
+	call    []uint16 // of each row, in calls; noCall for none
 	calls   []lineage.Call
 	failed  []failure
 	vectors []vector // of the step's vector outputs
@@ -36,6 +36,11 @@ type scoring struct {
 	explained []lineage.Explained
 	values    []float64 // storage of explained
 }
+
+const (
+	noArm  = math.MaxUint8
+	noCall = math.MaxUint16
+)
 
 // run is a request for rows of a frame.
 type run struct {
@@ -87,11 +92,11 @@ func (sc *scoring) begin(n int, vectors int) {
 	sc.arms, sc.failed, sc.beside = sc.arms[:0], sc.failed[:0], sc.beside[:0]
 	sc.shadowed = sc.shadowed[:0]
 	sc.explained, sc.values = sc.explained[:0], sc.values[:0]
-	sc.calls = append(sc.calls[:0], lineage.Call{})
+	sc.calls = sc.calls[:0]
 	sc.arm, sc.path, sc.call = sized(sc.arm, n), sized(sc.path, n), sized(sc.call, n)
-	clear(sc.arm)
-	clear(sc.path)
-	clear(sc.call)
+	for i := range n {
+		sc.arm[i], sc.path[i], sc.call[i] = noArm, lineage.Scored, noCall
+	}
 	sc.vectors = sized(sc.vectors, vectors)
 }
 

@@ -213,6 +213,7 @@ func (t *task) run(ctx context.Context) (err error) {
 	} else {
 		t.intake.begin(t.claim.Start())
 	}
+	t.refresh(ctx)
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
 	defer t.p.progress.drop(t.stage.index, t.claim.Partition())
@@ -234,6 +235,24 @@ func (t *task) run(ctx context.Context) (err error) {
 		return fmt.Errorf("partition %d: %w", t.claim.Partition(), err)
 	}
 	return nil
+}
+
+// refreshTimeout bounds the look at the registries before a task begins.
+const refreshTimeout = 5 * time.Second
+
+// refresh looks at the registries, so that the task deals keys at least as its
+// partition's former owner did. A registry that cannot be reached stops no task.
+func (t *task) refresh(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, refreshTimeout)
+	defer cancel()
+	for _, p := range t.back {
+		if p.scorer == nil {
+			continue
+		}
+		if err := p.scorer.service.Refresh(ctx); err != nil {
+			t.log.Warn("look at the registry of models", "step", p.scorer.plan.spec.Name, "error", err)
+		}
+	}
 }
 
 // quiet drops the errors that only say that the work ends here.

@@ -84,9 +84,9 @@ func newPipelineAs(file string, b *broker.Broker, change func(*pipeline.Spec)) (
 		return nil, fmt.Errorf("load the pipeline: %v", faults)
 	}
 	change(spec)
-	plan, faults := pipeline.MakePlan(spec, func(path string) (inference.Driver, error) {
+	plan, faults := pipeline.MakePlan(spec, pipeline.Files(func(path string) (inference.Driver, error) {
 		return onnx.Load(path, onnx.Options{})
-	})
+	}))
 	if len(faults) > 0 {
 		return nil, fmt.Errorf("plan the pipeline: %v", faults)
 	}

@@ -17,6 +17,7 @@ import (
 	"github.com/freshet-io/freshet/errkind"
 	"github.com/freshet-io/freshet/inference"
 	"github.com/freshet-io/freshet/inference/httpjson"
+	"github.com/freshet-io/freshet/inference/openai"
 	"github.com/freshet-io/freshet/model"
 	"github.com/freshet-io/freshet/pipeline"
 )
@@ -48,6 +49,9 @@ var modelServers = []struct {
 	schemes []string
 	open    func(ctx context.Context, url string, o serverOptions) (inference.Driver, error)
 }{
+	{[]string{"openai"}, func(ctx context.Context, url string, o serverOptions) (inference.Driver, error) {
+		return opened(openai.Open(ctx, url, openai.Options{Settings: o.settings, Inputs: o.inputs, Logger: o.logger, Env: o.env}))
+	}},
 	{[]string{"http", "https"}, func(ctx context.Context, url string, o serverOptions) (inference.Driver, error) {
 		return opened(httpjson.Open(ctx, url, httpjson.Options{Settings: o.settings, Inputs: o.inputs, Logger: o.logger, Env: o.env}))
 	}},
@@ -144,7 +148,7 @@ func explainer(d inference.Driver, background func() ([]inference.Tensor, error)
 	if rows == nil {
 		return nil, nil
 	}
-	return inference.Sampled(d, rows, sampledPermutations, sampledSeed), nil
+	return inference.Sampled(d, rows, sampledPermutations, sampledSeed)
 }
 
 const (
