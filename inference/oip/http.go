@@ -1,0 +1,452 @@
+package oip
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+
+	"github.com/freshet-io/freshet/errkind"
+	"github.com/freshet-io/freshet/inference"
+	"github.com/freshet-io/freshet/inference/internal/jsontensor"
+	"github.com/freshet-io/freshet/inference/internal/web"
+	"github.com/freshet-io/freshet/internal/endpoint"
+)
+
+// headLength says how much of a body with raw contents is JSON.
+const headLength = "Inference-Header-Content-Length"
+
+// keepBytes is the size above which the memory of an answer is not kept for the next.
+const keepBytes = 4 << 20
+
+// httpClient talks to one server by HTTP.
+type httpClient struct {
+	c     *config
+	web   *web.Client
+	url   string // of the model
+	auth  func(*http.Request)
+	m     *model
+	tail  []byte // of a request: the outputs wanted, and parameters
+	spare sync.Pool
+	size  atomic.Int64 // of the last request
+}
+
+func newHTTP(c *config, e *endpoint.Endpoint, host, prefix, token string) *httpClient {
+	base := "http://"
+	if e.TLS() != nil {
+		base = "https://"
+	}
+	base += host + "/"
+	if prefix != "" {
+		base += (&url.URL{Path: prefix}).EscapedPath() + "/"
+	}
+	h := &httpClient{c: c, url: base + "v2/models/" + url.PathEscape(c.model)}
+	if c.version != "" {
+		h.url += "/versions/" + url.PathEscape(c.version)
+	}
+	h.auth = func(r *http.Request) {
+		switch {
+		case token != "":
+			r.Header.Set("Authorization", "Bearer "+token)
+		case e.User != "" || e.Password != "":
+			r.SetBasicAuth(e.User, e.Password)
+		}
+	}
+	h.web = web.New(web.Config{
+		Where: "model " + c.model + " at " + host, TLS: e.TLS(), Connections: c.slots, MaxAnswer: int64(c.maxAnswer),
+	})
+	return h
+}
+
+func (h *httpClient) close() error {
+	h.web.Close()
+	return nil
+}
+
+func (h *httpClient) request(ctx context.Context, method, path string, body []byte) (*http.Request, error) {
+	req, err := http.NewRequestWithContext(ctx, method, h.url+path, bytes.NewReader(body))
+	if err != nil {
+		return nil, h.web.Errorf(errkind.Config, "the URL cannot be used")
+	}
+	if h.c.host != "" {
+		req.Host = h.c.host
+	}
+	req.Header.Set("Accept", "application/json")
+	h.auth(req)
+	return req, nil
+}
+
+// get asks for a document; an answer that is no JSON is Permanent.
+func (h *httpClient) get(ctx context.Context, path string, v any) error {
+	req, err := h.request(ctx, http.MethodGet, path, nil)
+	if err != nil {
+		return err
+	}
+	var buf bytes.Buffer
+	if err := h.web.Call(req, &buf); err != nil {
+		return err
+	}
+	if buf.Len() == 0 {
+		return nil
+	}
+	if err := json.Unmarshal(buf.Bytes(), v); err != nil {
+		return h.web.Errorf(errkind.Permanent, "%s answers what is no description of a model: %s", h.url+path, web.Shown(buf.Bytes()))
+	}
+	return nil
+}
+
+func (h *httpClient) describe(ctx context.Context) (*description, error) {
+	d := &description{}
+	err := h.get(ctx, "", d)
+	if err == nil && d.Name == "" {
+		err = h.web.Errorf(errkind.Permanent, "what answers speaks HTTP, but not the Open Inference Protocol")
+	}
+	return d, err
+}
+
+func (h *httpClient) ready(ctx context.Context) (bool, error) {
+	said := struct{ Ready *bool }{}
+	err := h.get(ctx, "/ready", &said)
+	var status *web.StatusError
+	if errors.As(err, &status) {
+		switch kind := errkind.Of(err); {
+		case kind == errkind.Invalid, status.Code >= 500:
+			return false, nil
+		}
+	}
+	return said.Ready == nil || *said.Ready, err
+}
+
+func (h *httpClient) use(m *model) {
+	h.m = m
+	b := []byte(`],"outputs":[`)
+	for i := range m.outputs {
+		if i > 0 {
+			b = append(b, ',')
+		}
+		b = append(b, `{"name":`...)
+		b = jsontensor.AppendText(b, m.outputs[i].sig.Name)
+		if h.c.binary {
+			b = append(b, `,"parameters":{"binary_data":true}`...)
+		}
+		b = append(b, '}')
+	}
+	b = append(b, ']')
+	b = appendJSONParameters(b, h.c.params, -1)
+	h.tail = append(b, '}')
+}
+
+// appendJSONParameters writes ,"parameters":{…}; raw is the size of the raw contents, or negative.
+func appendJSONParameters(b []byte, params []parameter, raw int) []byte {
+	if len(params) == 0 && raw < 0 {
+		return b
+	}
+	b = append(b, `,"parameters":{`...)
+	for i, p := range params {
+		if i > 0 {
+			b = append(b, ',')
+		}
+		b = append(jsontensor.AppendText(b, p.name), ':')
+		v, err := json.Marshal(p.value)
+		if err != nil { // none of the values that settings allow
+			v = []byte("null")
+		}
+		b = append(b, v...)
+	}
+	if raw >= 0 {
+		if len(params) > 0 {
+			b = append(b, ',')
+		}
+		b = strconv.AppendInt(append(b, `"binary_data_size":`...), int64(raw), 10)
+	}
+	return append(b, '}')
+}
+
+// write makes the body of a request, and says how much of it is JSON.
+func (h *httpClient) write(b []byte, n int, in []inference.Tensor) ([]byte, int, error) {
+	var scratch [maxRank]int
+	b = append(b, `{"inputs":[`...)
+	for i := range in {
+		p := &h.m.inputs[i]
+		if i > 0 {
+			b = append(b, ',')
+		}
+		b = append(jsontensor.AppendText(append(b, `{"name":`...), p.sig.Name), `,"shape":[`...)
+		count := 1
+		for j, d := range p.wireShape(scratch[:0], n, &in[i]) {
+			if j > 0 {
+				b = append(b, ',')
+			}
+			b = strconv.AppendInt(b, int64(d), 10)
+			count *= d
+		}
+		b = append(append(append(b, `],"datatype":"`...), p.dt.name...), '"')
+		if h.c.binary {
+			b = appendJSONParameters(b, p.params, p.dt.rawSize(&in[i], count))
+		} else {
+			b = appendJSONParameters(b, p.params, -1)
+			b = append(b, `,"data":`...)
+			var err error
+			if b, err = h.c.nan.AppendFlat(b, &in[i], count); err != nil {
+				return b, 0, fmt.Errorf("input %q: %w", p.sig.Name, err)
+			}
+		}
+		b = append(b, '}')
+	}
+	b = append(b, h.tail...)
+	head := len(b)
+	if h.c.binary {
+		for i := range in {
+			dt := h.m.inputs[i].dt
+			count := 1
+			for _, d := range in[i].Shape {
+				count *= d
+			}
+			if need := len(b) + dt.rawSize(&in[i], count); cap(b) < need {
+				b = append(make([]byte, 0, need), b...)
+			}
+			b = dt.appendRaw(b, &in[i])
+		}
+	}
+	return b, head, nil
+}
+
+func (h *httpClient) infer(ctx context.Context, n int, in, out []inference.Tensor) error {
+	// Of its own for each call: the client may read it for a moment after the answer.
+	body, head, err := h.write(make([]byte, 0, h.size.Load()), n, in)
+	if err != nil {
+		return h.web.Errorf(errkind.Of(err), "%w", err)
+	}
+	h.size.Store(int64(len(body)))
+	req, err := h.request(ctx, http.MethodPost, "/infer", body)
+	if err != nil {
+		return err
+	}
+	req.Header.Set("Content-Type", "application/json")
+	if h.c.binary {
+		req.Header.Set("Content-Type", "application/octet-stream")
+		req.Header.Set(headLength, strconv.Itoa(head))
+	}
+	resp, err := h.web.Send(req)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	buf, _ := h.spare.Get().(*bytes.Buffer)
+	if buf == nil {
+		buf = new(bytes.Buffer)
+	}
+	defer func() {
+		if buf.Cap() <= keepBytes {
+			h.spare.Put(buf)
+		}
+	}()
+	text, err := h.web.Body(resp, buf)
+	if err != nil {
+		return err
+	}
+	var raw []byte
+	if v := resp.Header.Get(headLength); v != "" {
+		size, err := strconv.Atoi(strings.TrimSpace(v))
+		if err != nil || size < 0 || size > len(text) {
+			return h.web.Errorf(errkind.Permanent, "the answer has %d bytes and says that %s of them are JSON", len(text), web.Shown([]byte(v)))
+		}
+		text, raw = text[:size], text[size:]
+	}
+	if err := h.read(text, raw, n, out); err != nil {
+		return h.web.Errorf(errkind.Permanent, "%w: %s", err, web.Shown(text))
+	}
+	return nil
+}
+
+// jsonOutput is an output of an answer in JSON.
+type jsonOutput struct {
+	name, datatype string
+	shape          []int64
+	data           int // where its data begins; negative where there is none
+	binary         int // the size of its raw contents; negative where it has none
+	raw            []byte
+}
+
+// read fills out from the JSON and the raw contents of an answer.
+func (h *httpClient) read(text, raw []byte, n int, out []inference.Tensor) error {
+	r := jsontensor.New(text, h.c.nan == jsontensor.NaNLiteral, h.c.null)
+	var outputs []jsonOutput
+	version := ""
+	err := r.Mapping(func(key string) (err error) {
+		switch key {
+		case "model_version":
+			if r.Peek() == 'n' {
+				return r.Skip()
+			}
+			version, err = r.Text()
+			return err
+		case "outputs":
+			if outputs != nil {
+				return errors.New("the outputs stand there twice")
+			}
+			outputs = []jsonOutput{}
+			return r.List(func(int) error {
+				if len(outputs) == maxOutputs {
+					return fmt.Errorf("more than %d outputs", maxOutputs)
+				}
+				o, err := readOutput(r)
+				outputs = append(outputs, o)
+				return err
+			})
+		}
+		return r.Skip()
+	})
+	if err == nil {
+		err = r.End()
+	}
+	switch {
+	case err != nil:
+		return fmt.Errorf("the answer is none of the protocol: %w", err)
+	case h.c.version != "" && version != "" && version != h.c.version:
+		return fmt.Errorf("version %q answers, expected %q", version, h.c.version)
+	}
+	// Raw contents follow the order of the outputs.
+	for i := range outputs {
+		o := &outputs[i]
+		if o.binary < 0 {
+			continue
+		}
+		if o.binary > len(raw) {
+			return fmt.Errorf("output %q claims %d bytes, and %d are left", o.name, o.binary, len(raw))
+		}
+		o.raw, raw = raw[:o.binary], raw[o.binary:]
+	}
+	if len(raw) > 0 {
+		return fmt.Errorf("%d bytes are left behind the outputs", len(raw))
+	}
+	for i := range out {
+		if err := h.fill(r, &h.m.outputs[i], outputs, n, &out[i]); err != nil {
+			return fmt.Errorf("output %q: %w", h.m.outputs[i].sig.Name, err)
+		}
+	}
+	return nil
+}
+
+func readOutput(r *jsontensor.Reader) (o jsonOutput, err error) {
+	o.data, o.binary = -1, -1
+	err = r.Mapping(func(key string) (err error) {
+		switch key {
+		case "name":
+			o.name, err = r.Text()
+		case "datatype":
+			o.datatype, err = r.Text()
+		case "shape":
+			o.shape = o.shape[:0]
+			err = r.List(func(i int) error {
+				if i == maxRank {
+					return errRank
+				}
+				d, err := r.Whole()
+				o.shape = append(o.shape, d)
+				return err
+			})
+		case "data":
+			r.Peek()
+			o.data = r.Mark()
+			err = r.Skip()
+		case "parameters":
+			if r.Peek() != '{' {
+				return r.Skip()
+			}
+			err = r.Mapping(func(key string) error {
+				if key != "binary_data_size" {
+					return r.Skip()
+				}
+				size, err := r.Whole()
+				if err == nil && (size < 0 || size > 1<<40) {
+					err = fmt.Errorf("binary_data_size is %d", size)
+				}
+				o.binary = int(size)
+				return err
+			})
+		default:
+			err = r.Skip()
+		}
+		return err
+	})
+	return o, err
+}
+
+func (h *httpClient) fill(r *jsontensor.Reader, p *port, outputs []jsonOutput, n int, t *inference.Tensor) error {
+	var o *jsonOutput
+	for i := range outputs {
+		if outputs[i].name == p.sig.Name {
+			if o != nil {
+				return errors.New("the answer has it twice")
+			}
+			o = &outputs[i]
+		}
+	}
+	if o == nil {
+		return errors.New("the answer has none of that name")
+	}
+	if o.datatype != p.dt.name {
+		return fmt.Errorf("comes as %.20q, expected %s", o.datatype, p.dt.name)
+	}
+	var scratch [maxRank]int
+	dims, count, err := p.fit(o.shape, n, scratch[:0])
+	if err != nil {
+		return err
+	}
+	if o.binary >= 0 {
+		if o.data >= 0 {
+			return errors.New("comes both as JSON and as raw contents")
+		}
+		if err := p.dt.fits(o.raw, count); err != nil {
+			return err
+		}
+		p.room(t, dims, n)
+		return p.dt.readRaw(t, o.raw)
+	}
+	if o.data < 0 {
+		return errors.New("comes without data")
+	}
+	r.Back(o.data)
+	if count > r.Rest() { // every element takes a byte at least
+		return fmt.Errorf("%d bytes for %d elements", r.Rest(), count)
+	}
+	p.room(t, dims, n)
+	nested := r.NextIsNested()
+	if nested {
+		shape := scratch[:0]
+		for _, d := range o.shape {
+			shape = append(shape, int(d))
+		}
+		err = r.Nested(t, shape)
+	} else {
+		err = r.Flat(t, count)
+	}
+	if err != nil {
+		return err
+	}
+	return p.dt.narrow(t)
+}
+
+// narrow finds an integer that the datatype does not have.
+func (d datatype) narrow(t *inference.Tensor) error {
+	least, most := d.bounds()
+	for i, v := range t.I32 {
+		if d.of == inference.Int32 && (int64(v) < least || int64(v) > most) {
+			return fmt.Errorf("element %d is %d, which %s cannot hold", i, v, d.name)
+		}
+	}
+	for i, v := range t.I64 {
+		if d.of == inference.Int64 && (v < least || v > most) {
+			return fmt.Errorf("element %d is %d, which %s cannot hold", i, v, d.name)
+		}
+	}
+	return nil
+}
