@@ -131,7 +131,7 @@ func TestExplanationsAddUpToTheOutput(t *testing.T) {
 		if n := len(targets(m)); n > 0 {
 			t.Errorf("%s: %d targets are offered without a background", name, n)
 		}
-		if err := m.SetBackground(firstRows(in, 40)); err != nil {
+		if err := m.SetBackground(firstRows(in, min(40, in[0].Shape[0]))); err != nil {
 			t.Fatalf("%s: %v", name, err)
 		}
 		offered := targets(m)
@@ -210,6 +210,78 @@ func addsUp(m *Model, in []inference.Tensor, out *inference.Tensor, target infer
 		}
 	}
 	return ""
+}
+
+// TestAttributionsBelongToTheirValues changes one value of a row at a time: of a linear function, no attribution of
+// another value may change.
+func TestAttributionsBelongToTheirValues(t *testing.T) {
+	// Two columns of numbers, two of categories coded together, joined and scaled, then chosen in another order.
+	data := modelOf(graphPB{
+		nodes: []pb{
+			node("OneHotEncoder", "ai.onnx.ml", []string{"codes"}, []string{"hot"}, attr("cats_int64s", []int64{0, 1, 2})),
+			node("Reshape", "", []string{"hot", "shape"}, []string{"flat"}),
+			node("Scaler", "ai.onnx.ml", []string{"x"}, []string{"scaled"}, attr("scale", []float32{2, 3}), attr("offset", []float32{1, -1})),
+			node("Concat", "", []string{"flat", "scaled"}, []string{"joined"}, attr("axis", 1)),
+			node("Gather", "", []string{"joined", "places"}, []string{"chosen"}, attr("axis", 1)),
+			node("MatMul", "", []string{"chosen", "w"}, []string{"product"}),
+			node("Add", "", []string{"product", "c"}, []string{"margin"}),
+			node("Sigmoid", "", []string{"margin"}, []string{"p"}),
+		},
+		inits: []pb{
+			pb(tensorOf("shape", []int64{2}, []int64{-1, 6})), pb(tensorOf("places", []int64{7}, []int64{6, 0, 4, 2, 7, 3, 5})),
+			pb(tensorOf("w", []int64{7, 1}, []float32{0.5, -1, 2, 0.25, -0.75, 1.5, 3})), pb(tensorOf("c", []int64{1}, []float32{0.1})),
+		},
+		ins:  []pb{tensorInfo("codes", 7, -1, 2), tensorInfo("x", 1, -1, 2)},
+		outs: []pb{tensorInfo("p", 1, -1, 1)},
+	})
+	m, err := Parse("linear", data, Options{Instances: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := rand.New(rand.NewPCG(9, 9))
+	const rows = 60
+	in := []inference.Tensor{
+		{Type: inference.Int64, Shape: []int{rows, 2}, I64: make([]int64, 2*rows)},
+		{Type: inference.Float32, Shape: []int{rows, 2}, F32: make([]float32, 2*rows)},
+	}
+	for i := range 2 * rows {
+		in[0].I64[i], in[1].F32[i] = r.Int64N(3), float32(r.NormFloat64())
+	}
+	if err := m.SetBackground(in); err != nil {
+		t.Fatal(err)
+	}
+	out := make([]inference.Tensor, 1)
+	if err := m.Infer(context.Background(), in, out); err != nil {
+		t.Fatal(err)
+	}
+	if d := addsUp(m, in, &out[0], inference.Target{}, inference.LinearAttribution); d != "" {
+		t.Fatal(d)
+	}
+	explain := func() []float64 {
+		var a inference.Attributions
+		if err := m.Explain(context.Background(), in, inference.Target{}, inference.LinearAttribution, &a); err != nil {
+			t.Fatal(err)
+		}
+		if a.Width != 4 || a.Link != inference.Logistic {
+			t.Fatalf("width %d, link %v", a.Width, a.Link)
+		}
+		return a.Values[:4]
+	}
+	in[0].I64[0], in[0].I64[1] = 0, 1
+	before := explain()
+	for i, change := range []func(){
+		func() { in[0].I64[0] = 2 }, func() { in[0].I64[1] = 2 }, func() { in[1].F32[0]++ }, func() { in[1].F32[1]++ },
+	} {
+		change()
+		after := explain()
+		for k := range after {
+			if (after[k] != before[k]) != (k == i) {
+				t.Errorf("value %d was changed: attributions go from %v to %v", i, before, after)
+				break
+			}
+		}
+		before = after
+	}
 }
 
 // explainable is a model of boosted trees with a background.

@@ -101,6 +101,7 @@ func Parse(name string, data []byte, o Options) (m *Model, err error) {
 			Producer: strings.TrimSpace(w.ProducerName + " " + w.ProducerVersion), MaxBatch: o.MaxBatch,
 		},
 	}
+	p.trees = nil // counted
 	if err := m.describe(w.Props); err != nil {
 		return nil, err
 	}

@@ -32,7 +32,7 @@ type program struct {
 	width int
 	sites []*site
 	forms [][]form
-	trees []*attribution.Ensemble
+	trees []*attribution.Ensemble // until they are counted
 }
 
 // step is a compiled node. A slot of −1 stands for nothing.

@@ -37,19 +37,28 @@ type site struct {
 	index   int // in program.sites
 }
 
-// traced is what is known of a value's columns: origins or forms, or neither.
+// traced is what is known of a value's columns: origins or forms, or neither. Of three dimensions
+// the columns are those of all places in the middle one.
 type traced struct {
 	rank    int
+	middle  int // size of the second dimension of three
 	origins []int32
 	forms   []form
 }
 
-// maxTraced bounds the columns of a value that is followed, and its terms.
-const maxTraced = 1 << 16
+const (
+	maxTraced = 1 << 16 // columns of a value that is followed
+	maxTerms  = 1024    // sources of one column
+	maxSites  = 1024
+	// maxKept bounds the columns and terms of all values together: a file's author must not decide what
+	// loading it costs.
+	maxKept = 1 << 22
+)
 
 type tracer struct {
 	pl     *planner
 	values map[*value]traced
+	kept   int
 }
 
 // trace finds the forms of the outputs.
@@ -91,10 +100,38 @@ func (pl *planner) trace() error {
 		}
 		p.forms = append(p.forms, forms)
 	}
-	for _, s := range p.sites {
-		s.steps = p.upTo(s.slot)
-	}
+	t.settle()
 	return nil
+}
+
+// settle keeps the sites that outputs are made of, and finds the steps that make their inputs.
+func (t *tracer) settle() {
+	p := t.pl.p
+	all := p.sites
+	p.sites = nil
+	used := map[*site]bool{}
+	for _, forms := range p.forms {
+		for _, f := range forms {
+			for _, term := range f.terms {
+				used[term.source] = true
+			}
+		}
+	}
+	steps := map[int][]int{}
+	for _, s := range all {
+		if !used[s] {
+			continue
+		}
+		s.index = len(p.sites)
+		p.sites = append(p.sites, s)
+		if s.input >= 0 {
+			continue
+		}
+		if _, known := steps[s.slot]; !known {
+			steps[s.slot] = p.upTo(s.slot)
+		}
+		s.steps = steps[s.slot]
+	}
 }
 
 // upTo lists the steps that a slot's value needs, in order.
@@ -160,13 +197,24 @@ func (t *tracer) set(n *wire.Node, v traced) {
 	}
 	at := t.pl.values[n.Outputs[0]]
 	if at.resolve() == at { // not the input under another name
+		t.keep(at, v)
+	}
+}
+
+// keep remembers a value's columns while there is room.
+func (t *tracer) keep(at *value, v traced) {
+	t.kept += len(v.origins) + len(v.forms)
+	for _, f := range v.forms {
+		t.kept += len(f.terms)
+	}
+	if t.kept <= maxKept {
 		t.values[at] = v
 	}
 }
 
 // source turns origins into forms.
 func (t *tracer) source(n *wire.Node, in traced, src func() *ops.Source) {
-	if in.rank != 2 || len(in.origins) == 0 {
+	if in.rank != 2 || len(in.origins) == 0 || len(t.pl.p.sites) == maxSites || t.kept > maxKept {
 		return
 	}
 	s := src()
@@ -181,13 +229,16 @@ func (t *tracer) source(n *wire.Node, in traced, src func() *ops.Source) {
 	if v.slot < 0 {
 		return
 	}
-	at := &site{Source: s, slot: v.slot, input: slices.Index(p.inputs, v.slot), origins: in.origins, index: len(p.sites)}
+	for _, w := range s.Linear {
+		t.kept += len(w)
+	}
+	at := &site{Source: s, slot: v.slot, input: slices.Index(p.inputs, v.slot), origins: in.origins}
 	p.sites = append(p.sites, at)
 	out := traced{rank: 2}
 	for _, c := range s.Scores {
 		out.forms = append(out.forms, form{link: c.Link, constant: c.Constant, terms: []term{{at, c.Target, c.Scale}}})
 	}
-	t.values[t.pl.values[n.Outputs[s.Output]]] = out
+	t.keep(t.pl.values[n.Outputs[s.Output]], out)
 }
 
 // sameColumns are operators of one value that keep every column where it is.
@@ -260,7 +311,7 @@ func (t *tracer) two(n *wire.Node, in []traced) traced {
 			continue
 		}
 		v := in[k]
-		if v.origins == nil || out.origins != nil && (out.rank != v.rank || !slices.Equal(out.origins, v.origins)) {
+		if v.origins == nil || v.rank > 2 || out.origins != nil && (out.rank != v.rank || !slices.Equal(out.origins, v.origins)) {
 			return traced{}
 		}
 		out = v
@@ -289,9 +340,6 @@ func sum(a, b traced, sign float64) traced {
 	return out
 }
 
-// maxTerms bounds the sources of one column.
-const maxTerms = 1024
-
 // several follows a sum of any number of values, or columns side by side.
 func (t *tracer) several(n *wire.Node, in []traced, consts []*ops.Tensor) traced {
 	var out traced
@@ -310,16 +358,28 @@ func (t *tracer) several(n *wire.Node, in []traced, consts []*ops.Tensor) traced
 				return traced{}
 			}
 			continue
-		case n.Op == "Concat" && !lastAxis(n, v.rank) || v.rank != 2 && v.rank != 3:
+		case n.Op == "Concat" && !lastAxis(n, v.rank) || v.rank != 2 && (v.rank != 3 || v.middle != 1):
+			return traced{}
+		case n.Op == "FeatureVectorizer" && !takesAll(n, k, len(v.origins)+len(v.forms)):
 			return traced{}
 		case k > 0 && (out.rank != v.rank || (out.forms == nil) != (v.forms == nil)):
 			return traced{}
 		}
-		out.rank = v.rank
+		out.rank, out.middle = v.rank, v.middle
 		out.origins = append(slices.Clip(out.origins), v.origins...)
 		out.forms = append(slices.Clip(out.forms), v.forms...)
 	}
 	return out
+}
+
+// takesAll says whether a FeatureVectorizer takes the k-th input as it is, with all its columns.
+func takesAll(n *wire.Node, k, width int) bool {
+	for _, a := range n.Attrs {
+		if a.Name == "inputdimensions" && len(a.Ints) > 0 {
+			return k < len(a.Ints) && a.Ints[k] == int64(width)
+		}
+	}
+	return true
 }
 
 // lastAxis says whether the node's axis is the last of so many dimensions.
@@ -358,6 +418,9 @@ func (t *tracer) reshape(n *wire.Node, v traced, consts []*ops.Tensor) traced {
 			return traced{}
 		}
 		v.rank = len(shape)
+		if v.rank == 3 {
+			v.middle = int(max(shape[1], 0))
+		}
 		return v
 	}
 	return traced{}
@@ -407,7 +470,7 @@ func oneHot(n *wire.Node, v traced) traced {
 	if v.rank > 2 || v.origins == nil || len(v.origins) > maxTraced/max(cats, 1) {
 		return traced{}
 	}
-	out := traced{rank: v.rank + 1}
+	out := traced{rank: v.rank + 1, middle: len(v.origins)}
 	for _, o := range v.origins {
 		for range cats {
 			out.origins = append(out.origins, o)

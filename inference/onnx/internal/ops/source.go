@@ -41,6 +41,9 @@ type Source struct {
 // MaxScores bounds the columns that can be explained.
 const MaxScores = 4096
 
+// maxWeights bounds the matrix of a linear function that can be explained.
+const maxWeights = 1 << 20
+
 // Features is how many features the source reads; a row must have as many or, for trees, more.
 func (s *Source) Features() int {
 	if s.Trees != nil {
@@ -210,7 +213,7 @@ func (l *linear) regressionSource() *Source {
 	if l.targets == 1 {
 		link, ok = NoLink, l.post != transformProbit
 	}
-	if !ok || l.targets > MaxScores {
+	if !ok || l.targets > MaxScores || len(l.coef) > maxWeights {
 		return nil
 	}
 	return l.source(l.plainScores(link), 0)
@@ -219,7 +222,7 @@ func (l *linear) regressionSource() *Source {
 // classifierSource says what compileLinearClassifier's kernel does, whose scores are width.
 func (l *linear) classifierSource(width int) *Source {
 	link, ok := l.post.link()
-	if !ok || l.targets > MaxScores {
+	if !ok || l.targets > MaxScores || len(l.coef) > maxWeights {
 		return nil
 	}
 	b := l.interceptOf(0)
@@ -245,7 +248,7 @@ func matrixSource(w *Tensor, turned bool, alpha float64, bias []float64) *Source
 		k, n = n, k
 		down, across = 1, k
 	}
-	if n > MaxScores || k == 0 || n == 0 {
+	if n > MaxScores || k == 0 || n == 0 || k > maxWeights/n {
 		return nil
 	}
 	at := func(i int) float64 {
