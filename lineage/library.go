@@ -93,9 +93,8 @@ func (l *Library) Records(ctx context.Context, pipeline string) (Records, error)
 		case <-ctx.Done():
 			return nil, ctx.Err()
 		case <-time.After(l.o.Patience):
-			s.mu.Lock()
-			defer s.mu.Unlock()
-			return nil, errkind.Errorf(errkind.Transient, "the store of predictions of %s is being made: %d of %d messages are in it; ask again in a while", pipeline, s.done, s.total)
+			done, total := s.progress()
+			return nil, errkind.Errorf(errkind.Transient, "the store of predictions of %s is being made: %d of %d messages are in it; ask again in a while", pipeline, done, total)
 		}
 		s.mu.Lock()
 		err := s.err
@@ -108,6 +107,12 @@ func (l *Library) Records(ctx context.Context, pipeline string) (Records, error)
 		}
 	}
 	return s.s, nil
+}
+
+func (s *shelved) progress() (done, total int64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.done, s.total
 }
 
 type catching struct {

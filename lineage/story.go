@@ -120,7 +120,7 @@ func (s *story) features(fs []Shown) {
 		}
 		fmt.Fprintf(w, "  %s\t%s\t%s\t%s\n", plain(f.Name), text(f.Value), over, newest(f))
 	}
-	w.Flush() //nolint:errcheck // the builder takes everything
+	_ = w.Flush() // the builder takes everything
 }
 
 // newest says what is known of the time of a value.

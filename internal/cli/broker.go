@@ -79,7 +79,11 @@ func (a *app) broker(ctx context.Context, f brokerFlags) (err error) {
 	}
 	defer func() { err = errors.Join(err, b.Close()) }()
 	a.log.Info("listening", "address", cmp.Or(l.url(), f.nats), "broker", a.where())
-	return l.serve(ctx, a.consoleOptions(b))
+	o := a.consoleOptions(b)
+	library := a.lineageLibrary(b, nil)
+	defer func() { err = errors.Join(err, library.Close()) }()
+	o.Lineage = library.Records
+	return l.serve(ctx, o)
 }
 
 // startNATS makes this process a NATS server, and it the broker.

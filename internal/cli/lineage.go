@@ -18,12 +18,11 @@ import (
 )
 
 type lineageFlags struct {
-	pipeline        string
-	from, to        string
-	where, key      string
-	limit, top      int
-	output          string
-	searched, tuned bool
+	pipeline   string
+	from, to   string
+	where, key string
+	limit, top int
+	output     string
 }
 
 func (a *app) lineageCommand() *cobra.Command {
@@ -58,6 +57,7 @@ lineage/PIPELINE, which remembers how far it is; with --broker, from the topic i
 	p.IntVar(&f.limit, "limit", 20, "how many predictions at most, the newest; 0 means all")
 	p.IntVar(&f.top, "top", 8, "how many attributions are listed one by one")
 	outputFlag(p, &f.output, "text", "json")
+	cmd.AddCommand(a.lineageExportCommand(&f.pipeline))
 	return cmd
 }
 

@@ -102,8 +102,8 @@ that --broker names.
 	f.StringVar(&a.logFormat, "log-format", "text", "format of the log on standard error: text or json")
 	root.AddCommand(
 		a.demoCommand(), a.runCommand(), a.lintCommand(), a.testCommand(),
-		a.produceCommand(), a.consumeCommand(), a.topicsCommand(), a.featuresCommand(),
-		a.brokerCommand(), a.journalCommand(), a.versionCommand(),
+		a.produceCommand(), a.consumeCommand(), a.topicsCommand(), a.featuresCommand(), a.modelsCommand(),
+		a.lineageCommand(), a.brokerCommand(), a.journalCommand(), a.versionCommand(),
 	)
 	return root
 }

@@ -114,6 +114,9 @@ func (a *app) run(ctx context.Context, file string, f runFlags) (err error) {
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(console.NewCollector(p))
 	o := a.consoleOptions(b)
+	library := a.lineageLibrary(b, plan.Spec)
+	defer func() { err = errors.Join(err, library.Close()) }()
+	o.Lineage = library.Records
 	o.Metrics, o.Envelope = registry, envelope
 	o.Ready = func() error {
 		if !p.Ready() {
