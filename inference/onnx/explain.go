@@ -109,7 +109,8 @@ func (m *Model) form(t inference.Target) *form {
 // SetBackground counts the covers of all nodes and takes the means of all features that models add up, NaN left
 // out, from the sample. It is Invalid for a sample without rows or of another shape than the
 // inputs.
-func (m *Model) SetBackground(in []inference.Tensor) error {
+func (m *Model) SetBackground(in []inference.Tensor) (err error) {
+	defer m.internal(&err)
 	rows, err := m.check(in)
 	if err == nil && rows == 0 {
 		err = invalid("a background without rows")
@@ -122,6 +123,7 @@ func (m *Model) SetBackground(in []inference.Tensor) error {
 		return err
 	}
 	defer func() { m.explainers <- x }()
+	defer x.forget()
 	b := &background{
 		plans:  map[planKey]*explanation{},
 		covers: make([]attribution.Covers, len(m.prog.sites)), means: make([][]float64, len(m.prog.sites)),
@@ -142,6 +144,13 @@ func (m *Model) SetBackground(in []inference.Tensor) error {
 	}
 	m.background.Store(b)
 	return nil
+}
+
+// internal turns a panic into an error.
+func (m *Model) internal(err *error) {
+	if r := recover(); r != nil {
+		*err = m.errInfer(fmt.Errorf("%w: %v: please report it with the model", errInternal, r))
+	}
 }
 
 // means are the columns' means over the values that are not missing.
@@ -208,7 +217,8 @@ func (m *Model) plan(b *background, t inference.Target, method inference.Method)
 // Explain attributes the target of every row; see inference.Explainer and Methods. It has memory of its own,
 // so that it takes no instance from Infer, and allocates only where a batch is larger than those before, or for the
 // first explanation of a target.
-func (m *Model) Explain(ctx context.Context, in []inference.Tensor, t inference.Target, method inference.Method, a *inference.Attributions) error {
+func (m *Model) Explain(ctx context.Context, in []inference.Tensor, t inference.Target, method inference.Method, a *inference.Attributions) (err error) {
+	defer m.internal(&err)
 	b := m.background.Load()
 	if b == nil || !m.offers(t, method) {
 		return errkind.Errorf(errkind.Unsupported, "explain %s: method %v is not offered for element %d of output %d", m.meta.Name, method, t.Element, t.Output)
@@ -301,7 +311,7 @@ func (m *Model) acquire(ctx context.Context) (*explainer, error) {
 }
 
 // input is the tensor that a site reads; forget lets go of it.
-func (x *explainer) input(m *Model, s *site, in []inference.Tensor) (t *ops.Tensor, err error) {
+func (x *explainer) input(m *Model, s *site, in []inference.Tensor) (*ops.Tensor, error) {
 	if s.input >= 0 {
 		return &in[s.input], nil
 	}
@@ -309,18 +319,13 @@ func (x *explainer) input(m *Model, s *site, in []inference.Tensor) (t *ops.Tens
 		x.instance = newInstance(m.prog)
 	}
 	i := x.instance
-	defer func() {
-		if r := recover(); r != nil {
-			t, err = nil, fmt.Errorf("%w: %v: please report it with the model", errInternal, r)
-		}
-	}()
 	i.take(in)
 	for _, k := range s.steps {
 		if err := i.step(k); err != nil {
 			return nil, err
 		}
 	}
-	t = &i.vals[s.slot]
+	t := &i.vals[s.slot]
 	if rows := in[0].Shape[0]; len(t.Shape) != 2 || t.Shape[0] != rows || t.Shape[1] != len(s.origins) {
 		return nil, invalid("the input of trees or linear functions has shape %v, expected %d×%d", append([]int(nil), t.Shape...), rows, len(s.origins))
 	}

@@ -2,6 +2,7 @@ package onnx
 
 import (
 	"context"
+	"fmt"
 	"math"
 	"os"
 	"path/filepath"
@@ -47,6 +48,9 @@ func FuzzParse(f *testing.F) {
 				in[k] = awkward(sig, 3)
 			}
 			err = m.Infer(context.Background(), in, make([]inference.Tensor, len(m.Metadata().Outputs)))
+			if err == nil {
+				err = explainAll(m, in)
+			}
 		}
 		if err != nil && strings.Contains(err.Error(), errInternal.Error()) {
 			t.Fatal(err)
@@ -58,6 +62,35 @@ func FuzzParse(f *testing.F) {
 			t.Fatalf("took %v", d)
 		}
 	})
+}
+
+// explainAll explains whatever the model offers, with the rows as their own background.
+func explainAll(m *Model, in []inference.Tensor) error {
+	if err := m.SetBackground(in); err != nil {
+		return err
+	}
+	var a inference.Attributions
+	for target, methods := range targets(m) {
+		for _, method := range methods {
+			if err := m.Explain(context.Background(), in, target, method, &a); err != nil {
+				return err
+			}
+			size := 1.0 // of what is added: beside large leaves that cancel, small differences are lost
+			for _, v := range a.Values {
+				size = max(size, math.Abs(v))
+			}
+			for r, raw := range a.Raw {
+				sum := a.Base[r]
+				for _, v := range a.Values[r*a.Width : (r+1)*a.Width] {
+					sum += v
+				}
+				if d := math.Abs(sum - raw); d > 1e-6*max(size, math.Abs(raw)) && size < 1e15 && !math.IsInf(raw, 0) {
+					return fmt.Errorf("%w: %v of %v: %v and attributions make %v, not %v", errInternal, method, target, a.Base[r], sum, raw)
+				}
+			}
+		}
+	}
+	return nil
 }
 
 // runGraph runs a model on inputs of the shapes that it declares.
