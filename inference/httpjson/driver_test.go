@@ -11,6 +11,7 @@ import (
 	"net/http/httptest"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -74,13 +75,63 @@ func serve(t testing.TB, h http.HandlerFunc) string {
 }
 
 func TestSuite(t *testing.T) {
-	url := serve(t, model)
+	var trouble atomic.Pointer[http.HandlerFunc]
+	url := serve(t, func(w http.ResponseWriter, r *http.Request) {
+		if h := trouble.Load(); h != nil {
+			(*h)(w, r)
+			return
+		}
+		model(w, r)
+	})
+	become := func(h http.HandlerFunc) func(testing.TB, inference.Driver) {
+		return func(testing.TB, inference.Driver) {
+			if h == nil {
+				trouble.Store(nil)
+			} else {
+				trouble.Store(&h)
+			}
+		}
+	}
+	say := func(status int, text string) func(testing.TB, inference.Driver) {
+		return become(func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Retry-After", "1")
+			w.WriteHeader(status)
+			_, _ = w.Write([]byte(text))
+		})
+	}
+	faults := []inferencetest.Fault{
+		{Name: "connections cut", Kind: errkind.Transient, Recover: become(nil), Provoke: become(func(w http.ResponseWriter, _ *http.Request) {
+			if c, _, err := w.(http.Hijacker).Hijack(); err == nil {
+				_ = c.Close()
+			}
+		})},
+		{Name: "overloaded", Kind: errkind.Throttled, RetryAfter: time.Second, Provoke: say(429, ""), Recover: become(nil)},
+		{Name: "failing", Kind: errkind.Transient, RetryAfter: time.Second, Provoke: say(503, ""), Recover: become(nil)},
+		{Name: "refused rows", Kind: errkind.Invalid, Provoke: say(422, ""), Recover: become(nil)},
+		{Name: "refused credentials", Kind: errkind.Config, Provoke: say(401, ""), Recover: become(nil)},
+		{Name: "garbage", Kind: errkind.Permanent, Provoke: say(200, "<html>"), Recover: become(nil)},
+		{Name: "fewer rows", Kind: errkind.Permanent, Provoke: say(200, `{"predictions": [{"score": 1, "label": "x", "n": 1, "ok": true, "vector": [1, 2]}]}`), Recover: become(nil)},
+	}
+	freeze := func(testing.TB, inference.Driver) func() {
+		warm := make(chan struct{})
+		become(func(_ http.ResponseWriter, r *http.Request) {
+			select {
+			case <-warm:
+			case <-r.Context().Done():
+			}
+			panic(http.ErrAbortHandler)
+		})(nil, nil)
+		return func() {
+			trouble.Store(nil)
+			close(warm)
+		}
+	}
 	for name, settings := range map[string]map[string]any{
 		"batches": {"response": response(), "nan": "literal", "concurrency": 4},
 		"rows":    {"response": response(), "nan": "literal", "batch": 3},
 	} {
 		t.Run(name, func(t *testing.T) {
-			inferencetest.Run(t, inferencetest.Harness{Remote: true, Open: func(t testing.TB) inference.Driver {
+			inferencetest.Run(t, inferencetest.Harness{Remote: true, Faults: faults, Freeze: freeze, Open: func(t testing.TB) inference.Driver {
 				d, err := open(t, url, settings)
 				if err != nil {
 					t.Fatal(err)

@@ -13,7 +13,8 @@ import (
 )
 
 func TestFlask(t *testing.T) {
-	address := servers.Start(t, "httpmodel")
+	server := servers.Run(t, "httpmodel")
+	address := server.Address
 	inputs := []inference.Signature{{Name: "amount", Type: inference.Float64}, {Name: "count", Type: inference.Int64}, {Name: "night", Type: inference.Bool}}
 	open := func(t testing.TB, more map[string]any) *Driver {
 		settings := map[string]any{"concurrency": 2, "batch": 64, "ready": "/healthz", "nan": "literal", "response": map[string]any{
@@ -31,7 +32,32 @@ func TestFlask(t *testing.T) {
 		}
 		return d
 	}
-	inferencetest.Run(t, inferencetest.Harness{Remote: true, Open: func(t testing.TB) inference.Driver { return open(t, nil) }})
+	inferencetest.Run(t, inferencetest.Harness{
+		Remote: true, Open: func(t testing.TB) inference.Driver { return open(t, nil) },
+		Freeze: func(t testing.TB, _ inference.Driver) func() {
+			if err := server.Pause(); err != nil {
+				t.Fatal(err)
+			}
+			return func() {
+				if err := server.Resume(); err != nil {
+					t.Error(err)
+				}
+			}
+		},
+		Faults: []inferencetest.Fault{{
+			Name: "server killed", Kind: errkind.Transient,
+			Provoke: func(t testing.TB, _ inference.Driver) {
+				if err := server.Kill(); err != nil {
+					t.Fatal(err)
+				}
+			},
+			Recover: func(t testing.TB, _ inference.Driver) {
+				if err := server.Restart(); err != nil {
+					t.Fatal(err)
+				}
+			},
+		}},
+	})
 
 	t.Run("scores are the framework's own", func(t *testing.T) {
 		resp, err := http.Get("http://" + address + "/golden")

@@ -130,7 +130,7 @@ func (d *Driver) rows(ctx context.Context, in, out []inference.Tensor, n int) er
 	}
 	if n > 1 {
 		for i, o := range outcomes {
-			if k := errkind.Of(o.err); o.err == nil || k == errkind.Permanent {
+			if o.said {
 				d.recall.put(keys[i], o)
 			}
 		}
@@ -189,7 +189,7 @@ func (d *Driver) row(ctx context.Context, in []inference.Tensor, i int) (key [sh
 		return key, outcome{err: err}
 	}
 	values, err := d.values(&s)
-	return key, outcome{values, err}
+	return key, outcome{values, err, true}
 }
 
 // call makes one request within budgets and counts what it came to. output is the most

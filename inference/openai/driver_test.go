@@ -20,22 +20,24 @@ import (
 
 func TestSuite(t *testing.T) {
 	for name, settings := range map[string]map[string]any{
-		"chat":                {"schema": schemaSetting()},
-		"chat, stream":        {"schema": schemaSetting(), "stream": true, "batch": 5},
-		"text":                {"prompt": "{{.subject}} {{.age}}"},
-		"completions":         {"api": "completions"},
-		"completions, stream": {"api": "completions", "stream": true},
-		"embeddings":          {"api": "embeddings"},
+		"chat":         {"schema": schemaSetting(), "concurrency": 3, "batch": 8},
+		"chat, stream": {"schema": schemaSetting(), "concurrency": 2, "batch": 5, "stream": true},
+		"completions":  {"api": "completions", "concurrency": 2, "batch": 3},
+		"embeddings":   {"api": "embeddings", "concurrency": 3},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := start(t)
-			inferencetest.Run(t, inferencetest.Harness{Remote: true, Open: func(t testing.TB) inference.Driver {
-				d, err := tryOpen(t, s.url, settings)
-				if err != nil {
-					t.Fatal(err)
-				}
-				return d
-			}})
+			settings["budget"] = map[string]any{"wait": "1ms"}
+			inferencetest.Run(t, inferencetest.Harness{
+				Remote: true, Faults: s.faults(), Freeze: s.freeze,
+				Open: func(t testing.TB) inference.Driver {
+					d, err := tryOpen(t, s.url, settings)
+					if err != nil {
+						t.Fatal(err)
+					}
+					return d
+				},
+			})
 		})
 	}
 }

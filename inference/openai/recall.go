@@ -9,10 +9,12 @@ import (
 // recallFor is how long the answers of a failed batch are kept.
 const recallFor = time.Minute
 
-// outcome is what became of a row: values, or an error that would come back.
+// outcome is what became of a row: values or an error.
 type outcome struct {
 	values []any
 	err    error
+	// said: the model has spoken, and would say the same again.
+	said bool
 }
 
 // recall keeps what the rows of a batch that failed as a whole had brought already:

@@ -13,8 +13,11 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
+	"github.com/freshet-io/freshet/errkind"
 	"github.com/freshet-io/freshet/inference"
+	"github.com/freshet-io/freshet/inference/inferencetest"
 )
 
 // server speaks the API as vLLM and OpenAI do, and answers by the prompt alone.
@@ -29,6 +32,52 @@ type server struct {
 	say func(prompt string) string
 	// noUsage leaves the counts out; asBase64 sends embeddings so.
 	noUsage, asBase64 bool
+	trouble           atomic.Pointer[http.HandlerFunc]
+}
+
+// become answers everything but the list of models by h from now on; nil ends that.
+func (s *server) become(h http.HandlerFunc) func(testing.TB, inference.Driver) {
+	return func(testing.TB, inference.Driver) { s.trouble.Store(&h) }
+}
+
+// faults are what a server can do to its callers.
+func (s *server) faults() []inferencetest.Fault {
+	say := func(status int, text string) http.HandlerFunc {
+		return func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Retry-After", "1")
+			w.WriteHeader(status)
+			_, _ = w.Write([]byte(text))
+		}
+	}
+	hang := func(w http.ResponseWriter, _ *http.Request) {
+		if c, _, err := w.(http.Hijacker).Hijack(); err == nil {
+			_ = c.Close()
+		}
+	}
+	return []inferencetest.Fault{
+		{Name: "connections cut", Kind: errkind.Transient, Provoke: s.become(hang), Recover: s.become(nil)},
+		{Name: "overloaded", Kind: errkind.Throttled, RetryAfter: time.Second, Provoke: s.become(say(429, `{"error":{"message":"slow down"}}`)), Recover: s.become(nil)},
+		{Name: "refused rows", Kind: errkind.Invalid, Provoke: s.become(say(400, `{"error":{"message":"too long"}}`)), Recover: s.become(nil)},
+		{Name: "refused key", Kind: errkind.Config, Provoke: s.become(say(401, `{"error":{"message":"no"}}`)), Recover: s.become(nil)},
+		{Name: "garbage", Kind: errkind.Permanent, Provoke: s.become(say(200, "data: <html>\n\n")), Recover: s.become(nil)},
+	}
+}
+
+// freeze holds all requests until thaw is called.
+func (s *server) freeze(testing.TB, inference.Driver) (thaw func()) {
+	warm := make(chan struct{})
+	h := http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		select {
+		case <-warm:
+		case <-r.Context().Done():
+		}
+		panic(http.ErrAbortHandler)
+	})
+	s.trouble.Store((*http.HandlerFunc)(&h))
+	return func() {
+		s.become(nil)(nil, nil)
+		close(warm)
+	}
 }
 
 const width = 4
@@ -61,6 +110,10 @@ func start(t testing.TB) *server {
 		"/v1/chat/completions": s.chat, "/v1/completions": s.complete, "/v1/embeddings": s.embed,
 	} {
 		mux.HandleFunc("POST "+path, func(w http.ResponseWriter, r *http.Request) {
+			if h := s.trouble.Load(); h != nil && *h != nil {
+				(*h)(w, r)
+				return
+			}
 			var body map[string]any
 			if err := json.NewDecoder(r.Body).Decode(&body); err != nil {
 				http.Error(w, `{"error":{"message":"no JSON"}}`, http.StatusBadRequest)

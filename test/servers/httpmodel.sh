@@ -19,8 +19,11 @@ fi
 . "$here/lib.sh"
 
 port=$(free_port)
-OMP_NUM_THREADS=1 "$venv/bin/python" "$here/httpmodel/app.py" "$port" >"$dir/log" 2>&1 </dev/null &
-server=$!
+launch() {
+	OMP_NUM_THREADS=1 "$venv/bin/python" "$here/httpmodel/app.py" "$port" >>"$dir/log" 2>&1 </dev/null &
+	server=$!
+}
+launch
 # In bash, because curl need not be here.
 answers() {
 	local line
