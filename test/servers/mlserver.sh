@@ -5,7 +5,7 @@
 # mlserver/models.py makes, among them ONNX files of the folder that "onnx=FOLDER"
 # names. The runtimes of mlserver/runtimes.py are there for both. It prints
 #
-#	ready GRPC_HOST:PORT http=HTTP_HOST:PORT
+#	ready GRPC_HOST:PORT http=HTTP_HOST:PORT golden=FILE
 #
 # "mlserver.sh install" makes its virtual environment, at the versions below
 # (FRESHET_MLSERVER names another environment).
@@ -62,4 +62,4 @@ answers() {
 	exec 3>&-
 	[[ $line == *" 200 "* ]]
 }
-serve "127.0.0.1:$grpc http=127.0.0.1:$http" answers
+serve "127.0.0.1:$grpc http=127.0.0.1:$http golden=$models/golden.json" answers

@@ -64,13 +64,14 @@ for source in sys.argv[2:]:
     import onnxruntime
 
     names = {"tensor(float)": "FP32", "tensor(double)": "FP64", "tensor(int64)": "INT64", "tensor(string)": "BYTES"}
-    for file in ["extra-trees.onnx", "mlp-classifier.onnx"]:
-        path = os.path.abspath(os.path.join(source, file))
-        if not os.path.exists(path):
+    for file in sorted(os.listdir(source)):
+        if not file.endswith(".onnx"):
             continue
+        path = os.path.abspath(os.path.join(source, file))
         session = onnxruntime.InferenceSession(path)
 
         def described(side):
-            return [tensor(t.name, names[t.type], *[d if isinstance(d, int) else -1 for d in t.shape[1:]]) for t in side]
+            tensors = [t for t in side if t.type in names]  # and no mappings of classes
+            return [tensor(t.name, names[t.type], *[d if isinstance(d, int) else -1 for d in t.shape[1:]]) for t in tensors]
 
         put(file.removesuffix(".onnx"), "runtimes.Onnx", path, inputs=described(session.get_inputs()), outputs=described(session.get_outputs()))
