@@ -135,7 +135,7 @@ func newest(f *Shown) string {
 	case f.DelaySeconds > 0:
 		return "no event after " + clock(*f.Newest)
 	case f.WindowSeconds > 0:
-		return "no event after this one"
+		return "up to this one"
 	}
 	return "this one"
 }
