@@ -151,6 +151,8 @@ func (r *Registry) examine(ctx context.Context, sub *Submission, path string, v 
 		if faults := signatureChanges(champion, v); len(faults) > 0 && !sub.NewSignature {
 			return nil, nil, errkind.Errorf(errkind.Invalid,
 				"the signature is not that of the champion, version %s: %s; where that is meant to be so, say so (--new-signature)", champion.Version, strings.Join(faults, "; "))
+		} else if len(faults) == 0 && len(v.FeatureNames) == 0 {
+			v.FeatureNames = champion.FeatureNames // a pipeline gives both the same
 		}
 	}
 	probe := &prober{driver: driver, meta: meta, exact: v.URL == ""}

@@ -50,7 +50,7 @@ var rooms = []room{
 	{path: "feature", layer: 5},
 	{path: "bridge", layer: 5},
 	{path: "model", layer: 5},
-	{path: "model/mlflow", layer: 5},
+	{path: "model/mlflow", layer: 6},
 	{path: "lineage", layer: 5},
 	{path: "pipeline", layer: 6},
 	{path: "internal/builtin", layer: 7, seesAdapters: true, forTests: true},

@@ -199,7 +199,13 @@ func (m *Models) Source(ctx context.Context, url string) (model.Source, error) {
 	if s, ok := m.sources[url]; ok {
 		return s, nil
 	}
-	s, err := m.registry(ctx, url)
+	var s model.Source
+	var err error
+	if strings.HasPrefix(url, "mlflow+") {
+		s, err = m.mlflow(ctx, url)
+	} else {
+		s, err = m.registry(ctx, url)
+	}
 	if err != nil {
 		return nil, err
 	}
