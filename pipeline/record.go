@@ -23,7 +23,7 @@ type recorder struct {
 
 // LineageSource is what the pipeline's predictions have in common.
 func (p *Plan) LineageSource() *lineage.Source {
-	s := &lineage.Source{Pipeline: p.Spec.Name, Config: p.digest, Topic: p.Spec.Source.Topic, Contract: p.Contract.Name}
+	s := &lineage.Source{Pipeline: p.Spec.Name, Config: p.digest, Topic: p.Spec.Source.Topic, Contract: p.Spec.Source.Contract}
 	if v := p.Contract.Version; v != "" {
 		s.Contract += " " + v
 	}
