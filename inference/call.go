@@ -42,7 +42,7 @@ func (m *Model) call(w *worker, in, out []Tensor, rows int) (answer []Tensor, at
 		}
 		m.stats.Seconds.Record(int64(took))
 		m.stats.Busy.Add(int64(took))
-		m.judge(padded, took, w.now, err, probe)
+		m.judge(w, padded, took, err, probe)
 		if err == nil {
 			if padded > rows {
 				for i := range answer {

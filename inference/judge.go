@@ -18,9 +18,10 @@ type outcome struct {
 
 // judge draws the lessons of a call: what it says about how long calls take, how
 // many the server can have, and whether to make any.
-func (m *Model) judge(rows int, took time.Duration, now time.Time, err error, probe bool) {
+func (m *Model) judge(w *worker, rows int, took time.Duration, err error, probe bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	now := w.now
 	if err == nil {
 		scale := 1.0
 		if m.cfg.Adaptive || m.cfg.Hedge > 0 {
@@ -54,6 +55,8 @@ func (m *Model) judge(rows int, took time.Duration, now time.Time, err error, pr
 		m.breaker.release(probe)
 	case kind == errkind.Invalid:
 		m.breaker.record(false, probe, now) // the rows are at fault; the model is there
+	case w.searching && culprit(err):
+		m.breaker.release(probe) // counted when the whole was refused
 	case (errors.Is(err, context.DeadlineExceeded) || errors.Is(err, ErrExpired)) && took < m.cfg.Timeout &&
 		m.service.known() && took < m.service.predict(rows):
 		m.breaker.release(probe) // the rows had less time left than a call takes

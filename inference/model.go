@@ -222,9 +222,10 @@ func (m *Model) Infer(ctx context.Context, in, out []Tensor) error {
 }
 
 // Close answers what is queued, waits for the calls in progress, and closes the
-// driver. It is bounded: what is not answered after twice Config.Timeout fails
-// with kind Closed, and a call that overran its deadline is waited for during one
-// more Timeout; where it does not return even then, the error says so.
+// driver. It is bounded: what is not answered after twice Config.Timeout, or ten
+// seconds where that is longer, fails with kind Closed, and a call that overran its deadline
+// is waited for during one more Timeout, or two seconds; where it does not return
+// even then, the error says so.
 func (m *Model) Close() error {
 	m.mu.Lock()
 	again := m.closed
@@ -240,7 +241,7 @@ func (m *Model) Close() error {
 		m.workers.Wait()
 		return nil
 	}
-	patience := time.AfterFunc(2*m.cfg.Timeout, m.stop)
+	patience := time.AfterFunc(max(2*m.cfg.Timeout, 10*time.Second), m.stop)
 	m.workers.Wait()
 	patience.Stop()
 	m.mu.Lock()
@@ -269,13 +270,14 @@ func (m *Model) closeDriver() error {
 		m.flights.Wait()
 		closed <- m.driver.Close()
 	}()
-	timer := time.NewTimer(m.cfg.Timeout)
+	patience := max(m.cfg.Timeout, 2*time.Second)
+	timer := time.NewTimer(patience)
 	defer timer.Stop()
 	select {
 	case err := <-closed:
 		return err
 	case <-timer.C:
-		return errkind.Errorf(errkind.Transient, "%d calls still run %v after their deadline; the driver is closed when they return", behind, m.cfg.Timeout)
+		return errkind.Errorf(errkind.Transient, "%d calls that overran their deadline still run after %v more; the driver is closed when they return", behind, patience)
 	}
 }
 

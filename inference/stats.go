@@ -13,7 +13,7 @@ type Stats struct {
 	Batches histogram.Histogram // rows of each batch
 	Seconds histogram.Histogram // nanoseconds of each call, second calls within
 	Flushes [numFlushReasons]atomic.Uint64
-	Rows    atomic.Uint64 // rows given to the driver
+	Rows    atomic.Uint64 // rows of all batches; the cache's answers are not in it
 	Failed  atomic.Uint64 // rows that failed, those expired apart
 	Expired atomic.Uint64 // rows that expired, with or without a call
 	Padded  atomic.Uint64 // rows added to fill buckets

@@ -19,10 +19,12 @@ type worker struct {
 	in     []Tensor
 	out    []Tensor
 	shared bool // a call left behind still reads in
-	ctx    callContext
-	now    time.Time // when the last call ended
-	due    int       // rows of the batch with a deadline ahead, with Throughput
-	late   int       // those of them answered after it
+	// searching: parts of a request are called to find the rows at fault.
+	searching bool
+	ctx       callContext
+	now       time.Time // when the last call ended
+	due       int       // rows of the batch with a deadline ahead, with Throughput
+	late      int       // those of them answered after it
 }
 
 // answer runs the worker's batch and closes every request of it.
@@ -199,7 +201,9 @@ func (m *Model) alone(w *worker, i int) {
 			r.Out[k].Shape = r.Out[k].Shape[:0] // not known yet
 		}
 	}
+	w.searching = true
 	m.halve(w, i, 0, r.travelling(), &h)
+	w.searching = false
 	if w.batch[i] == nil {
 		return
 	}
