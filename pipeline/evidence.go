@@ -39,4 +39,7 @@ func (s *scorer) report(f *frame, sc *scoring) {
 		}
 		s.service.Report(o)
 	}
+	if s.recall != nil {
+		s.recall.remember(f, sc, f.columns[s.plan.score])
+	}
 }

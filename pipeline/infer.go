@@ -32,6 +32,7 @@ type scorer struct {
 	again     filler // of collect: for fallbacks and explanations
 	explainer *explainer
 	shadows   *shadows
+	recall    *recall // nil where no labels are counted
 }
 
 func (t *task) newScorer(ip *inferPlan) *scorer {
@@ -39,7 +40,7 @@ func (t *task) newScorer(ip *inferPlan) *scorer {
 	s := &scorer{
 		plan: ip, service: ip.service, counters: t.p.counters.steps[ip.index], target: p.Spec.Freshness.Target, outputs: ip.outputs, vectors: p.vectors,
 		partition: t.claim.Partition(), filler: newFiller(p, ip), again: newFiller(p, ip),
-		fallbacks: newFallbacks(ip), shadows: newShadows(p, ip),
+		fallbacks: newFallbacks(ip), shadows: newShadows(p, ip), recall: t.p.recalls[ip.index],
 	}
 	if ip.spec.Explain != nil {
 		s.explainer = newExplainer(ip)
@@ -245,7 +246,7 @@ func (s *scorer) refuse(f *frame, x failure) {
 		err = errkind.Errorf(errkind.Of(err), "%w; and no fallback has an answer", err)
 	}
 	if errors.Is(err, inference.ErrExpired) {
-		f.refuse(int(x.row), s.partition, "late", "infer", x.attempts, err)
+		f.refuse(int(x.row), s.partition, "expired", "infer", x.attempts, err)
 		return
 	}
 	f.refuse(int(x.row), s.partition, "inference", "infer", x.attempts, err)

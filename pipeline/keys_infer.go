@@ -68,6 +68,7 @@ var fallbackKeys = object{
 
 var rolloutKeys = object{keys: []key{
 	{"key", "", "The field whose values are dealt to versions (default: the event's key).", textForm()},
+	{"label", "", "The labels' field that says what the score should have been: a number, or true and false. The gate on quality compares the versions' scores with it.", textForm()},
 	{"steps", "", "The shares that a canary goes through (default 0.01, 0.1, 0.5).", filledForm(listForm(shareForm()))},
 	{"hold", "", "How long at least each share lasts (default 10m).", positiveForm()},
 	{"min_rows", "", "How many rows at least the new version scores at each share (default 100).", wholeForm(1, 1<<30)},

@@ -153,6 +153,9 @@ func (r *reader) rollout(n *yaml.Node, ro *Rollout) {
 	if k := m["key"]; k != nil {
 		ro.Key, ro.keyPos = r.str(k, "infer.rollout.key"), posOf(k)
 	}
+	if l := m["label"]; l != nil {
+		ro.Label, ro.labelPos = r.str(l, "infer.rollout.label"), posOf(l)
+	}
 	if s := m["steps"]; s != nil {
 		for _, i := range r.items(s, "infer.rollout.steps") {
 			v := r.share(i, "infer.rollout.steps", "[0.01, 0.1, 0.5]")

@@ -14,6 +14,7 @@ import (
 	"github.com/freshet-io/freshet/broker"
 	"github.com/freshet-io/freshet/errkind"
 	"github.com/freshet-io/freshet/event"
+	"github.com/freshet-io/freshet/lineage"
 	"github.com/freshet-io/freshet/state"
 )
 
@@ -38,6 +39,9 @@ type Deps struct {
 	Envelope func(topic string) func(payload []byte) (id, key []byte)
 	// OpenStore opens the local store of state; nil where the plan keeps it in memory.
 	OpenStore StoreOpener
+	// Records finds the predictions that the pipeline has recorded, for labels that come
+	// late or after a restart; without it labels find recent predictions only.
+	Records func(ctx context.Context) (lineage.Records, error)
 }
 
 // Pipeline is a plan at work. Run may be called once.
@@ -69,6 +73,10 @@ type Pipeline struct {
 	cycle       int64
 	laneRows    int
 	ahead       ahead
+	recalls     []*recall // by infer step; nil where no labels are counted
+	quality     *quality  // nil where no step asks for labels
+	// labelPatience is the constant; shorter in tests.
+	labelPatience time.Duration
 	began       time.Time
 
 	counters counters
@@ -81,7 +89,7 @@ func New(plan *Plan, d Deps) (*Pipeline, error) {
 	if !d.Broker.Capabilities().Admin {
 		return nil, errkind.New(errkind.Unsupported, "pipelines need a broker on which they can make topics")
 	}
-	p := &Pipeline{deps: d, plan: plan, broker: d.Broker, log: d.Logger, topics: plan.Spec.topics(), began: time.Now(), frameEvents: fetchMax, cycle: cycleBytes, laneRows: laneRows, ahead: ahead{aheadRecords, aheadCheck, aheadPatience}, openLookup: d.OpenLookup, openObjects: d.OpenObjects, openStore: d.OpenStore}
+	p := &Pipeline{deps: d, plan: plan, broker: d.Broker, log: d.Logger, topics: plan.Spec.topics(), began: time.Now(), labelPatience: labelPatience, frameEvents: fetchMax, cycle: cycleBytes, laneRows: laneRows, ahead: ahead{aheadRecords, aheadCheck, aheadPatience}, openLookup: d.OpenLookup, openObjects: d.OpenObjects, openStore: d.OpenStore}
 	if plan.series != nil {
 		p.frameEvents = plan.series.fetch()
 	}
@@ -91,8 +99,13 @@ func New(plan *Plan, d Deps) (*Pipeline, error) {
 	p.counters.reasons = map[string]uint64{}
 	p.counters.states, p.counters.checkpoints = map[[2]int]stateSize{}, map[[2]int]checkpointed{}
 	p.counters.tables = tableCountersOf(plan)
-	for range plan.infers {
+	for _, ip := range plan.infers {
 		p.counters.steps = append(p.counters.steps, newStepCounters())
+		var m *recall
+		if ip.label != "" {
+			m = newRecall()
+		}
+		p.recalls = append(p.recalls, m)
 	}
 	p.counters.routes = make([]atomic.Uint64, len(plan.routes))
 	return p, nil
@@ -161,6 +174,12 @@ func (p *Pipeline) Run(ctx context.Context, o RunOptions) (err error) {
 		}
 		consumers = append(consumers, c)
 	}
+	if p.quality, err = p.openQuality(ctx); err != nil {
+		return err
+	}
+	if p.quality != nil {
+		consumers = append(consumers, p.quality.consumer)
+	}
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
 	var tasks, claimers sync.WaitGroup
@@ -175,6 +194,13 @@ func (p *Pipeline) Run(ctx context.Context, o RunOptions) (err error) {
 	for _, in := range p.plan.infers {
 		tasks.Go(func() {
 			if err := in.service.Run(ctx); err != nil {
+				stop(err)
+			}
+		})
+	}
+	if q := p.quality; q != nil {
+		tasks.Go(func() {
+			if err := q.run(ctx); err != nil {
 				stop(err)
 			}
 		})
@@ -418,6 +444,12 @@ func (p *Pipeline) awaitIdle(ctx context.Context) error {
 			var err error
 			if idle, err = p.bridges.Load().idle(ctx, p.broker); err != nil && ctx.Err() == nil {
 				return fmt.Errorf("look whether the outputs are idle: %w", err)
+			}
+		}
+		if idle {
+			var err error
+			if idle, err = p.quality.idle(ctx); err != nil && ctx.Err() == nil {
+				return fmt.Errorf("look whether the labels are counted: %w", err)
 			}
 		}
 		if idle {

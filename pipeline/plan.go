@@ -133,6 +133,7 @@ type inferPlan struct {
 	// target is the score, as explanations name it.
 	target    inference.Target
 	fallbacks []fallbackPlan
+	label     string    // the labels' field that scores are compared with; "" for none
 	key       int       // column whose values are dealt to arms; -1: the event's key
 	explain   *exprPlan // condition of explanations; nil: always
 	after     []planStep

@@ -40,6 +40,7 @@ func (p *planner) inferStep(in *Infer) {
 			p.add(o.Name, event.Float, o.pos)
 		}
 	}
+	ip.label = p.qualityLabel(in, ip)
 	for _, f := range in.Fallbacks {
 		p.fallback(f, ip)
 	}

@@ -79,6 +79,8 @@ type FallbackOutput struct {
 type Rollout struct {
 	// Key is the field whose values are dealt to arms; empty is the event's key.
 	Key string
+	// Label is the field of the labels that scores are compared with; "" for none.
+	Label string
 	// Steps are the shares that a canary goes through.
 	Steps []float64
 	// Hold is how long at least each step lasts, MinRows how many rows it needs.
@@ -86,7 +88,8 @@ type Rollout struct {
 	MinRows int
 	// Gates bound what the new version may do worse, by gate.
 	Gates  map[string]float64
-	keyPos Pos
+
+	keyPos, labelPos, qualityPos Pos
 }
 
 // Explain says which rows are explained, and how.

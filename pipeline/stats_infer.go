@@ -21,6 +21,8 @@ type StepStats struct {
 	Explained, Unexplained uint64
 	// Served are the versions at work.
 	Served []ServedStats
+	// Labels are those that came while a rollout ran.
+	Labels LabelStats
 	// Status is where the model's rollout stands.
 	Status model.Status
 }
@@ -47,6 +49,8 @@ type ServedStats struct {
 type stepCounters struct {
 	paths                  []atomic.Uint64 // by lineage.Path
 	explained, unexplained atomic.Uint64
+	// Of the labels that came while a rollout ran.
+	labels, unknownLabels, faultyLabels atomic.Uint64
 
 	mu       sync.Mutex
 	versions map[VersionStats]uint64 // by everything but the number
@@ -84,6 +88,7 @@ func (c *stepCounters) scored(f *frame, sc *scoring) (fallbacks uint64) {
 // stats reads the counters of a step.
 func (c *stepCounters) stats(ip *inferPlan) StepStats {
 	s := StepStats{Name: ip.spec.Name, Paths: map[string]uint64{}, Explained: c.explained.Load(), Unexplained: c.unexplained.Load(), Status: ip.service.Status()}
+	s.Labels = LabelStats{c.labels.Load(), c.unknownLabels.Load(), c.faultyLabels.Load()}
 	for i, name := range lineage.PathNames {
 		s.Paths[name] = c.paths[i].Load()
 	}
