@@ -60,6 +60,29 @@ func TestABatchIsNoLargerThanItsOldestRowCanBear(t *testing.T) {
 	})
 }
 
+func TestNothingIsStakedOnSizesNotSeenYet(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := &plusOne{fixed: 10 * time.Millisecond, each: time.Millisecond}
+		m := New(d, Config{MaxBatch: 64, Prefer: Throughput})
+		defer m.Close()
+		learn := rows(1)
+		submit(t, m, learn)
+		wait(t, learn)
+		var rs []*Request
+		for range 50 { // 60 ms at once; what has been seen says 11
+			r := rows(1)
+			r.Deadline = time.Now().Add(100 * time.Millisecond)
+			rs = append(rs, r)
+			submit(t, m, r)
+		}
+		for _, r := range rs {
+			if wait(t, r); r.Answered.After(r.Deadline) {
+				t.Fatalf("%v late in a batch of %d", r.Answered.Sub(r.Deadline), r.BatchRows)
+			}
+		}
+	})
+}
+
 func TestOneStallDoesNotSpoilWhatWasLearnt(t *testing.T) {
 	var s serviceTime
 	ms := func(n int) time.Duration { return time.Duration(5+n) * time.Millisecond }

@@ -35,7 +35,7 @@ func (r *Request) forget() {
 // another call have another shape.
 func (r *Request) take(out []Tensor, at, n, first int) bool {
 	r.Out = resize(r.Out, len(out))
-	if r.hits == 0 && n == r.rows {
+	if n == r.rows {
 		for i := range out {
 			r.Out[i].set(&out[i], at, n)
 		}

@@ -321,6 +321,40 @@ func TestTheBreakerOpensTriesAndCloses(t *testing.T) {
 	})
 }
 
+func TestRowsWithLittleTimeLeftDoNotOpenTheBreaker(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var frozen atomic.Bool
+		d := &remote{do: func(ctx context.Context, _ int) error {
+			if frozen.Load() {
+				return pass(ctx, time.Hour)
+			}
+			return pass(ctx, 100*time.Millisecond)
+		}}
+		m := New(d, Config{})
+		defer m.Close()
+		learn := rows(1)
+		submit(t, m, learn)
+		wait(t, learn)
+		for range 50 {
+			r := expiring(50*time.Millisecond, 1)
+			submit(t, m, r)
+			wait(t, r)
+		}
+		if m.Health().Breaker != BreakerClosed {
+			t.Error("calls cut short by their rows count against the model")
+		}
+		frozen.Store(true)
+		for range 50 {
+			r := expiring(500*time.Millisecond, 1)
+			submit(t, m, r)
+			wait(t, r)
+		}
+		if m.Health().Breaker != BreakerOpen {
+			t.Error("calls that take far longer than they did do not")
+		}
+	})
+}
+
 func TestGarbageForEveryRowIsNotSearchedForACulprit(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := &remote{do: func(context.Context, int) error { return errkind.New(errkind.Permanent, "garbage") }}
