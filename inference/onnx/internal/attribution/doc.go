@@ -18,7 +18,8 @@
 // and is the row's (o=1) or not (o=0), a = z·(1−t) + o·t and b = o − z; a later split continues where the feature's earlier
 // one left off. So a row costs two passes over the nodes of each tree, a few operations a point, whatever the
 // path that it takes: the linear time of Yu et al., "Linear TreeShap" (2022), without divisions.
-// Eight rows go through a tree together, and all rows of a call before the next tree.
+// Eight rows go through a tree together, on AVX2 where the machine has it, and all rows of a call before the next
+// tree. What a row gets does not depend on the rows beside it.
 //
 // Plan.Path follows each row's own path and gives every split the change of the worth of the node
 // (Saabas, "Interpreting random forests", 2014). The changes along the path to each leaf are kept

@@ -27,6 +27,7 @@ type Plan struct {
 	slots   int    // nodes and leaves beside nodes × points of the largest tree
 	table   []float64
 	members [][]uint64
+	vectors bool // walk in assembly
 }
 
 // rule is a quadrature: the weights, and t and 1−t at each point.
@@ -38,6 +39,8 @@ type tree struct {
 	slots  int // inner nodes, then leaves whose sibling is none
 	split  []split
 	fixed  []fixed
+	// members says that a split is on a set of values.
+	members bool
 }
 
 // fixed is the value of a leaf that has a slot.
@@ -75,7 +78,7 @@ type split struct {
 // NewPlan prepares the explanation of target, with every leaf's value times scale. The ensemble is one that
 // ShapleyFits.
 func NewPlan(e *Ensemble, c Covers, target int, scale float64) *Plan {
-	p := &Plan{}
+	p := &Plan{vectors: vectors()}
 	b := planner{e: e, c: c, p: p, target: target, scale: scale, column: map[int32]int32{}}
 	for _, root := range e.roots {
 		b.add(root)
@@ -181,6 +184,7 @@ func (b *planner) add(root int32) {
 			}
 		}
 		t.split = append(t.split, s)
+		t.members = t.members || s.members >= 0
 	}
 	t.slots = len(t.split)
 	for k := range t.split {

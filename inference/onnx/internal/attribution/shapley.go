@@ -3,6 +3,7 @@ package attribution
 import (
 	"math"
 	"math/bits"
+	"unsafe"
 )
 
 // lanes is how many rows go through a tree together.
@@ -55,11 +56,19 @@ func (p *Plan) Shapley(s *Scratch, x []float64, rows, width int, out []float64, 
 				}
 			}
 		}
+		rule := &p.rules[t.points]
+		w := pass{
+			splits: &t.split[0], n: len(t.split), points: t.points, members: p.members,
+			met: &s.met[0], met0: &s.met0[0], h: &s.h[0], c: &s.c[0],
+			u: &rule.u[0], t: &rule.t[0], weight: &rule.weight[0], table: unsafe.SliceData(p.table),
+		}
 		for g := range groups {
-			n := min(lanes, rows-g*lanes)
-			p.conditions(s, t, s.keys[g*k:(g+1)*k], n)
-			p.up(s, t, n)
-			p.down(s, t, s.sum[g*k:(g+1)*k], n)
+			w.keys, w.sum = &s.keys[g*k], &s.sum[g*k]
+			if p.vectors {
+				w.walkVectors(t.members)
+			} else {
+				w.walk()
+			}
 		}
 	}
 	for i, column := range p.columns {
@@ -73,53 +82,72 @@ func (p *Plan) Shapley(s *Scratch, x []float64, rows, width int, out []float64, 
 	}
 }
 
+// pass is a group of rows on its way through a tree: one vector for each split (met, met0), for each slot
+// and point (h, c), and for each column (keys, sum). The tree has at least one split.
+type pass struct {
+	splits       *split
+	n            int // splits
+	points       int
+	keys         *[lanes]uint64
+	met, met0    *vector
+	h, c         *vector
+	sum          *vector
+	weight, u, t *float64
+	table        *float64
+	members      [][]uint64
+}
+
+// walk takes a group of rows through a tree.
+func (p *pass) walk() {
+	p.conditions()
+	p.up()
+	p.down()
+}
+
+// at is the i-th of what lies side by side.
+func at[T any](first *T, i int) *T {
+	return (*T)(unsafe.Add(unsafe.Pointer(first), uintptr(i)*unsafe.Sizeof(*first)))
+}
+
 // one is the bits of 1.0.
 const one = 0x3FF0_0000_0000_0000
 
-// conditions evaluates all splits of a tree.
-func (p *Plan) conditions(s *Scratch, t *tree, keys [][lanes]uint64, n int) {
-	if n > lanes {
-		return
-	}
-	for i := range t.split {
-		d := &t.split[i]
-		met, key := &s.met[i], &keys[d.column]
+// conditions evaluates all splits: met0 becomes 1 where the row met the earlier splits on the feature, met where it
+// also meets this one.
+func (p *pass) conditions() {
+	for i := range p.n {
+		d := at(p.splits, i)
+		met, before, key := at(p.met, i), at(p.met0, i), at(p.keys, int(d.column))
 		if d.members >= 0 {
 			p.member(d, met, key)
 		} else {
 			lo, span, missing := d.lo, d.span, d.missing
-			for l := range n {
-				v := key[l]
+			for l, v := range key {
 				_, outside := bits.Sub64(span, v-lo, 0)
 				_, nan := bits.Sub64(v, 1, 0)
 				met[l] = math.Float64frombits(one & (outside - 1 | -nan&missing))
 			}
 		}
 		if d.prev < 0 {
+			for l := range before {
+				before[l] = 1
+			}
 			continue
 		}
-		before, earlier := &s.met0[i], &s.met[d.prev]
-		*before = *earlier
-		if !d.prevOne {
-			if t.split[d.prev].prev < 0 {
-				for l := range n {
-					before[l] = 1 - earlier[l]
-				}
-			} else {
-				all := &s.met0[d.prev]
-				for l := range n {
-					before[l] = all[l] - earlier[l]
-				}
+		earlier, all := at(p.met, int(d.prev)), at(p.met0, int(d.prev))
+		for l := range before {
+			b := earlier[l]
+			if !d.prevOne {
+				b = all[l] - b
 			}
-		}
-		for l := range n {
-			met[l] *= before[l]
+			before[l] = b
+			met[l] *= b
 		}
 	}
 }
 
 // member is the condition of a split on a set of values.
-func (p *Plan) member(d *split, met *vector, key *[lanes]uint64) {
+func (p *pass) member(d *split, met *vector, key *[lanes]uint64) {
 	for l, v := range key {
 		met[l] = 0
 		if v == missingKey && d.missing != 0 {
@@ -134,134 +162,91 @@ func (p *Plan) member(d *split, met *vector, key *[lanes]uint64) {
 	}
 }
 
-// up computes the worth H below every split, from the leaves to the root.
-func (p *Plan) up(s *Scratch, t *tree, n int) {
-	if n > lanes {
-		return
+// share is a of split d at point q, for the rows that met it or not.
+func (p *pass) share(d *split, q int, met, before *vector) (a vector) {
+	if d.prev < 0 {
+		zu, t := d.z**at(p.u, q), *at(p.t, q)
+		for l := range a {
+			a[l] = zu + met[l]*t
+		}
+		return a
 	}
-	points := t.points
-	r := &p.rules[points]
-	for i := len(t.split) - 1; i >= 0; i-- {
-		d := &t.split[i]
-		h := s.h[i*points : (i+1)*points]
-		met := &s.met[i]
-		switch d.kind {
-		case pair:
-			for q := range h {
-				to := &h[q]
-				low, step := d.low+d.step*d.z*r.u[q], d.step*r.t[q]
-				for l := range n {
-					to[l] = low + met[l]*step
+	c := at((*[laterSize]float64)(unsafe.Pointer(at(p.table, int(d.table)))), q)
+	for l := range a {
+		a[l] = c[0] + before[l]*c[1] + met[l]*c[2]
+	}
+	return a
+}
+
+// up computes the worth H below every split, from the leaves to the root.
+func (p *pass) up() {
+	for i := p.n - 1; i >= 0; i-- {
+		d := at(p.splits, i)
+		met, before := at(p.met, i), at(p.met0, i)
+		for q := range p.points {
+			h := at(p.h, i*p.points+q)
+			a := p.share(d, q, met, before)
+			if d.kind == pair || d.kind == laterPair {
+				for l := range h {
+					h[l] = d.low + a[l]*d.step
 				}
+				continue
 			}
-		case inner:
-			x, y := s.h[int(d.one)*points:][:len(h)], s.h[int(d.other)*points:][:len(h)]
-			for q := range h {
-				to, x, y := &h[q], &x[q], &y[q]
-				zu, t := d.z*r.u[q], r.t[q]
-				for l := range n {
-					to[l] = y[l] + (zu+met[l]*t)*(x[l]-y[l])
-				}
-			}
-		case laterPair:
-			before := &s.met0[i]
-			for q := range h {
-				c := (*[laterSize]float64)(p.table[int(d.table)+q*laterSize:])
-				to := &h[q]
-				for l := range n {
-					to[l] = d.low + (c[0]+before[l]*c[1]+met[l]*c[2])*d.step
-				}
-			}
-		case laterInner:
-			before := &s.met0[i]
-			x, y := s.h[int(d.one)*points:][:len(h)], s.h[int(d.other)*points:][:len(h)]
-			for q := range h {
-				c := (*[laterSize]float64)(p.table[int(d.table)+q*laterSize:])
-				to, x, y := &h[q], &x[q], &y[q]
-				for l := range n {
-					to[l] = y[l] + (c[0]+before[l]*c[1]+met[l]*c[2])*(x[l]-y[l])
-				}
+			x, y := at(p.h, int(d.one)*p.points+q), at(p.h, int(d.other)*p.points+q)
+			for l := range h {
+				h[l] = y[l] + a[l]*(x[l]-y[l])
 			}
 		}
 	}
 }
 
 // down computes the products C from the root to the leaves and adds up what each split gives its feature.
-func (p *Plan) down(s *Scratch, t *tree, sums []vector, n int) {
-	if n > lanes {
-		return
-	}
-	points := t.points
-	r := &p.rules[points]
-	for q, w := range r.weight {
-		c := &s.c[q]
-		for l := range n {
-			c[l] = w
+func (p *pass) down() {
+	for q := range p.points {
+		c := at(p.c, q)
+		for l := range c {
+			c[l] = *at(p.weight, q)
 		}
 	}
-	for i := range t.split {
-		d := &t.split[i]
-		c := s.c[i*points : (i+1)*points]
-		met, sum := &s.met[i], &sums[d.column]
+	for i := range p.n {
+		d := at(p.splits, i)
+		met, before := at(p.met, i), at(p.met0, i)
 		var own vector
-		switch d.kind {
-		case pair:
-			for q := range c {
-				c := &c[q]
-				for l := range n {
-					own[l] += c[l]
+		for q := range p.points {
+			c := at(p.c, i*p.points+q)
+			b := vector{1, 1, 1, 1, 1, 1, 1, 1}
+			if d.prev >= 0 {
+				k := at((*[laterSize]float64)(unsafe.Pointer(at(p.table, int(d.table)))), q)
+				for l := range b {
+					b[l] = before[l]*k[3] + met[l]*k[4]
 				}
 			}
-			for l := range n {
-				sum[l] += own[l] * (met[l] - d.z) * d.step
-			}
-		case inner:
-			x, y := s.h[int(d.one)*points:][:len(c)], s.h[int(d.other)*points:][:len(c)]
-			cx, cy := s.c[int(d.one)*points:][:len(c)], s.c[int(d.other)*points:][:len(c)]
-			for q := range c {
-				c, x, y, cx, cy := &c[q], &x[q], &y[q], &cx[q], &cy[q]
-				zu, t := d.z*r.u[q], r.t[q]
-				for l := range n {
-					v := c[l]
-					own[l] += v * (x[l] - y[l])
-					w := v * (zu + met[l]*t)
-					cx[l] = w
-					cy[l] = v - w
+			if d.kind == pair || d.kind == laterPair {
+				for l := range own {
+					own[l] += c[l] * b[l]
 				}
+				continue
 			}
-			for l := range n {
-				sum[l] += own[l] * (met[l] - d.z)
+			a := p.share(d, q, met, before)
+			x, y := at(p.h, int(d.one)*p.points+q), at(p.h, int(d.other)*p.points+q)
+			cx, cy := at(p.c, int(d.one)*p.points+q), at(p.c, int(d.other)*p.points+q)
+			for l := range own {
+				v := c[l]
+				own[l] += v * b[l] * (x[l] - y[l])
+				w := v * a[l]
+				cx[l] = w
+				cy[l] = v - w
 			}
-		case laterPair:
-			before := &s.met0[i]
-			for q := range c {
-				k := (*[laterSize]float64)(p.table[int(d.table)+q*laterSize:])
-				c := &c[q]
-				for l := range n {
-					own[l] += c[l] * (before[l]*k[3] + met[l]*k[4])
-				}
+		}
+		sum := at(p.sum, int(d.column))
+		for l, v := range own {
+			if d.prev < 0 {
+				v *= met[l] - d.z
 			}
-			for l := range n {
-				sum[l] += own[l] * d.step
+			if d.kind == pair || d.kind == laterPair {
+				v *= d.step
 			}
-		case laterInner:
-			before := &s.met0[i]
-			x, y := s.h[int(d.one)*points:][:len(c)], s.h[int(d.other)*points:][:len(c)]
-			cx, cy := s.c[int(d.one)*points:][:len(c)], s.c[int(d.other)*points:][:len(c)]
-			for q := range c {
-				k := (*[laterSize]float64)(p.table[int(d.table)+q*laterSize:])
-				c, x, y, cx, cy := &c[q], &x[q], &y[q], &cx[q], &cy[q]
-				for l := range n {
-					v := c[l]
-					own[l] += v * (before[l]*k[3] + met[l]*k[4]) * (x[l] - y[l])
-					w := v * (k[0] + before[l]*k[1] + met[l]*k[2])
-					cx[l] = w
-					cy[l] = v - w
-				}
-			}
-			for l := range n {
-				sum[l] += own[l]
-			}
+			sum[l] += v
 		}
 	}
 }

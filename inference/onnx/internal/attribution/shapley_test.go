@@ -5,6 +5,7 @@ import (
 	"math"
 	"math/bits"
 	"math/rand/v2"
+	"slices"
 	"testing"
 
 	"github.com/freshet-io/freshet/inference/onnx/internal/forest"
@@ -135,12 +136,20 @@ func TestShapleyIsTheMeanOverAllSubsets(t *testing.T) {
 			var scratch Scratch
 			for target := range targets {
 				p := NewPlan(e, c, target, 1)
-				for _, rows := range []int{1, 8, 13} {
+				for _, rows := range []int{1, 8, 13, -13} {
+					p.vectors = vectors() && rows > 0
+					rows = max(rows, -rows)
 					x := randomRows(r, rows, features)
-					out := make([]float64, rows*features)
+					out, alone := make([]float64, rows*features), make([]float64, features)
 					p.Shapley(&scratch, x, rows, features, out, features, identity(features))
 					for k := range rows {
-						want, base, _ := bruteForce(e, c, target, x[k*features:(k+1)*features])
+						row := x[k*features : (k+1)*features]
+						clear(alone)
+						p.Shapley(&scratch, row, 1, features, alone, features, identity(features))
+						if !slices.Equal(alone, out[k*features:(k+1)*features]) {
+							t.Fatalf("row %d of %d: %v, alone %v", k, rows, out[k*features:(k+1)*features], alone)
+						}
+						want, base, _ := bruteForce(e, c, target, row)
 						if far(p.Base(), base) {
 							t.Fatalf("base %v, expected %v", p.Base(), base)
 						}

@@ -18,6 +18,9 @@ func (l level) String() string { return levelNames[l] }
 // best is the instruction set of this machine; it never changes.
 var best = detect()
 
+// Vectors reports whether this machine has AVX2 and FMA.
+func Vectors() bool { return best >= avx2 }
+
 // How many columns of B lie together in memory.
 const (
 	narrow = 16 // two registers of AVX2
