@@ -58,6 +58,8 @@ var rooms = []room{
 	{path: "bench", layer: 8, seesAdapters: true},
 	{path: "internal/cli", layer: 9},
 	{path: "cmd", layer: 10},
+	// The process beside freshet that an adapter starts.
+	{path: "cmd/freshet-onnxruntime", layer: 10, seesAdapters: true},
 	{path: "examples", layer: 10, seesAdapters: true},
 	// The embedded example is data: the demo carries it.
 	{path: "examples/card-fraud", layer: 0, wordsOnly: true},
