@@ -15,7 +15,7 @@ import (
 //	the features' and the look-ups' columns
 //	for each step: arms, arm of each row, paths, outputs, calls, call of each row, shadows, explanations
 //
-// docs/formats/predictions.md has the whole of it.
+// docs/formats/predictions.md has all of it.
 const (
 	magic0, magic1 = 'F', 'L'
 	wireVersion    = 1
