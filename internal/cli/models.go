@@ -66,10 +66,14 @@ names of one, too.`,
 		Use: "diff NAME [FROM [TO]]", Short: "Show how two versions differ: by default the champion and the latest", Example: "  freshet models diff fraud-risk 1 2", Args: cobra.RangeArgs(1, 3),
 		RunE: func(cmd *cobra.Command, args []string) error { return a.modelsDiff(cmd.Context(), args, output) },
 	}
+	evidence := false
 	log := &cobra.Command{
-		Use: "log NAME", Short: "Show who decided what about a model, and why", Example: "  freshet models log fraud-risk", Args: cobra.ExactArgs(1),
-		RunE: func(cmd *cobra.Command, args []string) error { return a.modelsLog(cmd.Context(), args[0], output) },
+		Use: "log NAME", Short: "Show who decided what about a model, and why", Example: "  freshet models log fraud-risk --evidence", Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return a.modelsLog(cmd.Context(), args[0], evidence, output)
+		},
 	}
+	log.Flags().BoolVar(&evidence, "evidence", false, "show the numbers that each decision about a rollout stands on (in JSON they always are there)")
 	cmd.AddCommand(listCmd, show, a.modelsAddCommand(&output), diff, log)
 	cmd.AddCommand(a.modelsStageCommands(&output)...)
 	return cmd
@@ -263,40 +267,6 @@ func (a *app) modelsDiff(ctx context.Context, args []string, output string) erro
 			from, to = digestText(from), digestText(to)
 		}
 		fmt.Fprintf(w, "%s\t%s\t%s\n", d.Field, firstText(from, "-"), firstText(to, "-"))
-	}
-	return w.Flush()
-}
-
-func (a *app) modelsLog(ctx context.Context, name, output string) error {
-	if err := checkOutput(output, "text", "json"); err != nil {
-		return err
-	}
-	c, err := a.catalog(ctx)
-	if err != nil {
-		return err
-	}
-	states, err := c.Log(ctx, name)
-	if err != nil {
-		return err
-	}
-	if output == "json" {
-		if states == nil {
-			states = []*model.State{}
-		}
-		return writeJSON(a.Stdout, states)
-	}
-	if len(states) == 0 {
-		_, err := fmt.Fprintf(a.Stdout, "nothing was decided about %s yet: freshet models promote %s VERSION\n", name, name)
-		return err
-	}
-	w := tabwriter.NewWriter(a.Stdout, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(w, "STATE\tTIME\tBY\tCHAMPION\tROLLOUT\tWHY")
-	for _, s := range states {
-		rollout := "-"
-		if r := s.Rollout; r.Running() {
-			rollout = fmt.Sprintf("%s %s %s", r.Role, r.Version, shareText(r.Share))
-		}
-		fmt.Fprintf(w, "%d\t%s\t%s\t%s\t%s\t%s\n", s.Generation, timeText(s.Time), firstText(s.By, "-"), firstText(s.Champion, "-"), rollout, s.Why)
 	}
 	return w.Flush()
 }

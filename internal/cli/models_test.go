@@ -8,6 +8,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/freshet-io/freshet/model"
+	"github.com/freshet-io/freshet/state/folder"
 	"github.com/freshet-io/freshet/test/servers"
 )
 
@@ -149,5 +151,36 @@ func TestMLflowsModelsArePromotedAndNotAdded(t *testing.T) {
 	}
 	if o := exec(t, "", args("add", "fraud-risk", "x.onnx", "--no-golden")...); o.code != exitUsage || !strings.Contains(o.err, "MLflow") {
 		t.Errorf("adding to MLflow: %d, %s", o.code, o.err)
+	}
+}
+
+func TestTheLogShowsTheEvidenceOfDecisions(t *testing.T) {
+	data := t.TempDir()
+	for range 2 {
+		must(t, "", "--data", data, "models", "add", "risk", modelFiles+"xgboost-binary.onnx", "--golden", goldenOf(t, "xgboost-binary"))
+	}
+	must(t, "", "--data", data, "models", "promote", "risk", "1")
+	must(t, "", "--data", data, "models", "promote", "risk", "2", "--canary", "10%")
+	f, err := folder.Open(filepath.Join(data, "models"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := model.NewRegistry(f, model.RegistryOptions{})
+	if _, err := r.Update(t.Context(), "risk", "rolled back 2: too many failures", func(s *model.State) error {
+		return model.Apply(s, s.Rollout.ID, s.Rollout.Step, model.Decision{
+			Action: model.RollBack, Reason: "too many failures", Rows: 1200, Seconds: 90, Time: s.Time,
+			Findings: []model.Finding{{Gate: "errors", Verdict: model.Failed, Challenger: 0.2, Champion: 0.001, Bound: 0.011, N: 1200, ChampionN: 10800}},
+		})
+	}); err != nil {
+		t.Fatal(err)
+	}
+	out := must(t, "", "--data", data, "models", "log", "risk", "--evidence")
+	for _, want := range []string{
+		"state 3: canary of version 2, step 0, 1,200 rows in 90 s: roll back: too many failures",
+		"errors  failed   0.2         0.001     0.011  1,200  10,800",
+	} {
+		if !strings.Contains(out, want) {
+			t.Errorf("the log does not say %q:\n%s", want, out)
+		}
 	}
 }
