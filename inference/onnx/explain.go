@@ -108,7 +108,7 @@ func (m *Model) form(t inference.Target) *form {
 
 // SetBackground counts the covers of all nodes and takes the means of all features that models add up, NaN left
 // out, from the sample. It is Invalid for a sample without rows or of another shape than the
-// inputs.
+// inputs; it may have more rows than a batch.
 func (m *Model) SetBackground(in []inference.Tensor) (err error) {
 	defer m.internal(&err)
 	rows, err := m.check(in)
@@ -223,7 +223,7 @@ func (m *Model) Explain(ctx context.Context, in []inference.Tensor, t inference.
 	if b == nil || !m.offers(t, method) {
 		return errkind.Errorf(errkind.Unsupported, "explain %s: method %v is not offered for element %d of output %d", m.meta.Name, method, t.Element, t.Output)
 	}
-	rows, err := m.check(in)
+	rows, err := m.checkBatch(in)
 	if err != nil {
 		return err
 	}

@@ -287,7 +287,7 @@ func TestAttributionsBelongToTheirValues(t *testing.T) {
 // explainable is a model of boosted trees with a background.
 func explainable(t testing.TB, instances int) (*Model, []inference.Tensor) {
 	t.Helper()
-	m, err := Parse("boosted", boosted(20, 5, 12, true), Options{Instances: instances})
+	m, err := Parse("boosted", boosted(20, 5, 12, true), Options{Instances: instances, MaxBatch: 250})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -298,10 +298,10 @@ func explainable(t testing.TB, instances int) (*Model, []inference.Tensor) {
 		x[i] = float32(r.NormFloat64())
 	}
 	in := []inference.Tensor{{Type: inference.Float32, Shape: []int{rows, 12}, F32: x}}
-	if err := m.SetBackground(in); err != nil {
+	if err := m.SetBackground(in); err != nil { // more rows than a batch
 		t.Fatal(err)
 	}
-	return m, in
+	return m, firstRows(in, 200)
 }
 
 var secondClass = inference.Target{Output: 1, Element: 1}
@@ -324,11 +324,11 @@ func TestExplainRefusesWhatItDoesNotOffer(t *testing.T) {
 			t.Errorf("%v of %v: %v, expected Unsupported", c.method, c.target, err)
 		}
 	}
-	in[0].Shape = []int{100, 36}
+	in[0].Shape = []int{100, 24}
 	if err := m.Explain(ctx, in, secondClass, inference.TreeSHAP, &a); errkind.Of(err) != errkind.Invalid {
 		t.Errorf("rows of another width: %v, expected Invalid", err)
 	}
-	in[0].Shape = []int{300, 12}
+	in[0].Shape = []int{200, 12}
 	if err := m.SetBackground([]inference.Tensor{{Type: inference.Float32, Shape: []int{0, 12}}}); errkind.Of(err) != errkind.Invalid {
 		t.Errorf("an empty background: %v, expected Invalid", err)
 	}

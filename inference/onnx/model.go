@@ -142,7 +142,7 @@ func (m *Model) Infer(ctx context.Context, in, out []inference.Tensor) error {
 	if len(out) != len(m.meta.Outputs) {
 		return invalid("infer %s: %d outputs, expected %d", m.meta.Name, len(out), len(m.meta.Outputs))
 	}
-	rows, err := m.check(in)
+	rows, err := m.checkBatch(in)
 	if err != nil {
 		return err
 	}
@@ -219,10 +219,16 @@ func (m *Model) check(in []inference.Tensor) (rows int, err error) {
 				m.meta.Name, sig.Name, t.Shape[0], m.meta.Inputs[0].Name, rows)
 		}
 	}
-	if m.meta.MaxBatch > 0 && rows > m.meta.MaxBatch {
+	return rows, nil
+}
+
+// checkBatch is check with the limit of rows.
+func (m *Model) checkBatch(in []inference.Tensor) (rows int, err error) {
+	rows, err = m.check(in)
+	if err == nil && m.meta.MaxBatch > 0 && rows > m.meta.MaxBatch {
 		return 0, invalid("infer %s: a batch of %d rows, at most %d are allowed", m.meta.Name, rows, m.meta.MaxBatch)
 	}
-	return rows, nil
+	return rows, err
 }
 
 // empty sets the outputs of a batch without rows.
