@@ -8,6 +8,7 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -98,7 +99,7 @@ func Open(ctx context.Context, url string, o Options) (*Driver, error) {
 	}
 	d.meta = inference.Metadata{
 		Name: c.name, Version: c.version, Format: "httpjson", Producer: where, MaxBatch: c.batch,
-		Inputs: o.Inputs,
+		Inputs: slices.Clone(o.Inputs),
 	}
 	if d.meta.Name == "" {
 		d.meta.Name = e.Hosts[0] + "/" + e.Path

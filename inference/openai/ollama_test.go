@@ -1,6 +1,8 @@
 package openai
 
 import (
+	"errors"
+	"math"
 	"slices"
 	"strings"
 	"testing"
@@ -45,16 +47,14 @@ func TestOllama(t *testing.T) {
 				}
 				return
 			}
-			if name == "chat" {
-				servers.Heavy(t) // some prompts make random weights write hundreds of spaces
-			}
+			servers.Heavy(t) // some prompts make random weights write hundreds of spaces
 			inferencetest.Run(t, inferencetest.Harness{Remote: true, Tolerance: 1e-3, Open: func(t testing.TB) inference.Driver { return open(t, settings) }})
 		})
 	}
 	t.Run("what comes out is counted", func(t *testing.T) {
 		for _, stream := range []bool{false, true} {
 			d := open(t, map[string]any{"schema": schema, "stream": stream, "system": "Sort."})
-			defer d.Close()
+			t.Cleanup(func() { _ = d.Close() })
 			out := make([]inference.Tensor, 2)
 			if err := d.Infer(t.Context(), rows("my bill", "it is broken"), out); err != nil {
 				t.Fatal(err)
@@ -78,6 +78,15 @@ func TestOllama(t *testing.T) {
 		defer d.Close()
 		if s := d.Metadata().Outputs[0].Shape; !slices.Equal(s, []int{64}) {
 			t.Errorf("rows of %v", s)
+		}
+		both, one := make([]inference.Tensor, 1), make([]inference.Tensor, 1)
+		if err := errors.Join(d.Infer(t.Context(), rows("a", "bc"), both), d.Infer(t.Context(), rows("bc"), one)); err != nil {
+			t.Fatal(err)
+		}
+		for i, x := range one[0].F32 {
+			if y := both[0].F32[64+i]; math.Abs(float64(x-y)) > 1e-3 {
+				t.Fatalf("number %d of the second text is %v in two and %v alone", i, y, x)
+			}
 		}
 	})
 	t.Run("a model that is not there", func(t *testing.T) {

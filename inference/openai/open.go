@@ -62,7 +62,7 @@ func Open(ctx context.Context, url string, o Options) (*Driver, error) {
 	}
 	d.perByte.Store(math.Float64bits(1.0 / 3))
 	d.recall.limit = recallBatches * c.batch
-	d.meta = inference.Metadata{Name: c.model, Inputs: o.Inputs, MaxBatch: c.batch, Format: "openai-" + c.api, Producer: where}
+	d.meta = inference.Metadata{Name: c.model, Inputs: slices.Clone(o.Inputs), MaxBatch: c.batch, Format: "openai-" + c.api, Producer: where}
 	if err := d.tryPrompt(); err != nil {
 		return nil, errkind.Errorf(errkind.Config, "options of %s: %w", where, err)
 	}

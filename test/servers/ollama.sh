@@ -2,12 +2,15 @@
 # Ollama, an OpenAI-compatible server around llama.cpp, with one tiny model of random
 # weights (ollama/model.py). "ollama.sh install" builds it from its Go module with
 # the C and C++ compilers, on two cores in some ten minutes, and makes the model with the
-# gguf package of PyPI (FRESHET_OLLAMA names another folder that holds both).
+# gguf package of PyPI (FRESHET_OLLAMA names another folder that holds both). For that
+# time it does so only where FRESHET_HEAVY is set.
 set -u
 version=0.9.6
 here=$(cd "$(dirname "$0")" && pwd)
 home=${FRESHET_OLLAMA:-${XDG_CACHE_HOME:-$HOME/.cache}/freshet/ollama-$version}
 if [ "${1:-}" = install ]; then
+	[ -x "$home/ollama" ] && [ -s "$home/tiny.gguf" ] && exit
+	[ -n "${FRESHET_HEAVY:-}" ] || { echo "it takes ten minutes to build: FRESHET_HEAVY=1 test/servers/ollama.sh install" >&2; exit 1; }
 	mkdir -p "$home"
 	if [ ! -s "$home/tiny.gguf" ]; then
 		python3 -m venv "$home/venv" && timeout 240 "$home/venv/bin/python" -m pip install -q --disable-pip-version-check gguf==0.19.0 &&

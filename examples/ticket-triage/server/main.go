@@ -23,8 +23,9 @@ func main() {
 	rpm := flag.Int("rpm", 0, "chat requests a minute, beyond which the status is 429; 0 for any number")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	if err := run(ctx, *listen, &api{delay: *delay, rpm: *rpm, now: time.Now}); err != nil {
+	err := run(ctx, *listen, &api{delay: *delay, rpm: *rpm, now: time.Now})
+	stop()
+	if err != nil {
 		fmt.Fprintln(os.Stderr, "server:", err)
 		os.Exit(1)
 	}
