@@ -75,14 +75,19 @@ var rolloutKeys = object{keys: []key{
 	{"gates", "", "How much worse the new version may be.", gateKeys.form()},
 }}
 
+// gatesByDefault are the gates that are on where nothing is written; a negative number turns them off.
+var gatesByDefault = []string{"errors", "late", "slower", "shift"}
+
+func gateForm() form { return anyForm(form{"type": "number"}, variableForm()) }
+
 // gateKeys are the gates of a rollout, by the names that package model gives them.
 var gateKeys = object{keys: []key{
-	{"errors", "", "How much greater the share of events without an answer may be (default 0.01).", numberForm()},
-	{"late", "", "How much greater the share of late answers may be (default 0.02).", numberForm()},
-	{"slower", "", "How many times longer the 99th percentile of its calls may be (default 1.5).", numberForm()},
+	{"errors", "", "How much greater the share of events without an answer may be (default 0.01).", gateForm()},
+	{"late", "", "How much greater the share of late answers may be (default 0.02).", gateForm()},
+	{"slower", "", "How many times longer the 99th percentile of its calls may be (default 1.5).", gateForm()},
 	{"agreement", "", "The least share of events on which both versions agree (default: not asked).", numberForm()},
 	{"within", "", "The distance of scores that agree (default 0.1).", numberForm()},
-	{"shift", "", "The greatest distance between the distributions of scores, 0 to 1 (default 0.3, which may fail and need not be passed).", numberForm()},
+	{"shift", "", "The greatest distance between the distributions of scores, 0 to 1 (default 0.3, which may fail and need not be passed).", gateForm()},
 	{"quality", "", "By which share of the champion's loss its own may be greater, where labels come (default: not asked).", numberForm()},
 	{"min_labels", "", "How many labels the gate on quality needs (default 0: promotes without).", numberForm()},
 	{"alpha", "", "The probability of a wrong decision over the whole rollout (default 0.05).", numberForm()},

@@ -171,8 +171,11 @@ func (r *reader) rollout(n *yaml.Node, ro *Rollout) {
 		ro.Gates = map[string]float64{}
 		for name, x := range r.object(g, "infer.rollout.gates", &gateKeys) {
 			v, ok := r.number(x, "infer.rollout.gates."+name)
-			if ok && v < 0 {
+			if ok && v < 0 && !slices.Contains(gatesByDefault, name) {
 				r.fault(posOf(x), "range", "write a number of at least 0", "infer.rollout.gates.%s must not be negative", name)
+			}
+			if name == "quality" {
+				ro.qualityPos = posOf(x)
 			}
 			ro.Gates[name] = v
 		}

@@ -43,6 +43,11 @@ type ServedStats struct {
 	// BusySeconds is the time that the instances spent in calls, and Instances how many there are.
 	BusySeconds float64
 	Instances   int
+	// Retries, Hedges and Timeouts count calls; Expired and Cached rows; Opened the
+	// times that the circuit breaker opened.
+	Retries, Hedges, Timeouts, Expired, Cached, Opened uint64
+	// Health is what the version is like now.
+	Health inference.Health
 }
 
 // stepCounters are what all tasks count into about one infer step, once a frame.
@@ -113,6 +118,8 @@ func servedStats(a *model.Arm) ServedStats {
 	s := ServedStats{
 		Model: a.Name, Version: a.Version, Role: a.Role.String(), Batch: ms.Batches.Snapshot(), Seconds: ms.Seconds.Snapshot(),
 		Flushes: map[string]uint64{}, BusySeconds: float64(ms.Busy.Load()) / 1e9, Instances: a.Model.Instances(),
+		Retries: ms.Retries.Load(), Hedges: ms.Hedges.Load(), Timeouts: ms.Timeouts.Load(), Expired: ms.Expired.Load(),
+		Cached: ms.CacheHits.Load(), Opened: ms.Opened.Load(), Health: a.Model.Health(),
 	}
 	for i, r := range inference.FlushReasons {
 		s.Flushes[r.String()] = ms.Flushes[i].Load()

@@ -14,6 +14,7 @@ import (
 	"github.com/freshet-io/freshet/console"
 	"github.com/freshet-io/freshet/errkind"
 	"github.com/freshet-io/freshet/internal/builtin"
+	"github.com/freshet-io/freshet/lineage"
 	"github.com/freshet-io/freshet/pipeline"
 )
 
@@ -107,6 +108,9 @@ func (a *app) run(ctx context.Context, file string, f runFlags) (err error) {
 	defer func() { err = errors.Join(err, b.Close()) }()
 	deps := builtin.PipelineDeps(b, a.log, filepath.Join(a.data, "local-state"))
 	deps.Envelope = envelope
+	library := a.lineageLibrary(b, plan.Spec)
+	defer func() { err = errors.Join(err, library.Close()) }()
+	deps.Records = func(ctx context.Context) (lineage.Records, error) { return library.Records(ctx, plan.Spec.Name) }
 	p, err := pipeline.New(plan, deps)
 	if err != nil {
 		return errors.Join(err, l.close(), plan.Close())
@@ -114,8 +118,6 @@ func (a *app) run(ctx context.Context, file string, f runFlags) (err error) {
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(console.NewCollector(p))
 	o := a.consoleOptions(b)
-	library := a.lineageLibrary(b, plan.Spec)
-	defer func() { err = errors.Join(err, library.Close()) }()
 	o.Lineage = library.Records
 	o.Metrics, o.Envelope = registry, envelope
 	o.Ready = func() error {
