@@ -7,6 +7,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/freshet-io/freshet/inference"
 	"github.com/freshet-io/freshet/internal/histogram"
 	"github.com/freshet-io/freshet/lookup"
 	"github.com/freshet-io/freshet/pipeline"
@@ -21,6 +22,8 @@ type Collector struct {
 
 	consumed, predictions, failures, fallbacks, letters              *prometheus.Desc
 	results, paths, explained, rollout, swaps                        *prometheus.Desc
+	calls, cached, expired, breaker, breakers                        *prometheus.Desc
+	outstanding, limit, waiting                                      *prometheus.Desc
 	late, filled, lateReadings                                       *prometheus.Desc
 	expressionFaults, lookupMisses                                   *prometheus.Desc
 	behind, age, freshness, sinceArrival, lookup                     *prometheus.Desc
@@ -59,6 +62,14 @@ func newCollector(name string, stats func() pipeline.Stats, lags func(context.Co
 		paths:            desc("prediction_paths_total", "Results by the way to their answer: scored, cached, a fallback, skipped.", "step", "path"),
 		explained:        desc("explanations_total", "Results that were to be explained, by outcome.", "step", "outcome"),
 		rollout:          desc("rollout_share", "Share of the keys that the version on trial scores.", "step", "version", "arm"),
+		calls:            desc("inference_calls_total", "Calls of the model that were out of the ordinary: repeated, second ones (hedges), without an answer in time.", "step", "version", "kind"),
+		cached:           desc("inference_cached_rows_total", "Rows answered by the cache.", "step", "version"),
+		expired:          desc("inference_expired_rows_total", "Rows whose answer would have come too late.", "step", "version"),
+		breaker:          desc("inference_breaker_open", "1 while the circuit breaker refuses calls.", "step", "version"),
+		breakers:         desc("inference_breaker_openings_total", "Times that the circuit breaker opened.", "step", "version"),
+		outstanding:      desc("inference_outstanding_calls", "Calls that the runtime has not returned from.", "step", "version"),
+		limit:            desc("inference_concurrency_limit", "Batches that may be under way at once.", "step", "version"),
+		waiting:          desc("inference_waiting_rows", "Rows that wait for the model.", "step", "version"),
 		swaps:            desc("model_swaps_total", "Changes of the versions at work.", "step"),
 		failures:         desc("prediction_failures_total", "Events that the model did not score."),
 		fallbacks:        desc("prediction_fallbacks_total", "Events scored by the fallback."),
@@ -194,6 +205,20 @@ func (c *Collector) models(out sink, s *pipeline.Stats) {
 			for reason, n := range m.Flushes {
 				out.counter(c.flushes, n, st.Name, m.Version, reason)
 			}
+			out.counter(c.calls, m.Retries, st.Name, m.Version, "retry")
+			out.counter(c.calls, m.Hedges, st.Name, m.Version, "hedge")
+			out.counter(c.calls, m.Timeouts, st.Name, m.Version, "timeout")
+			out.counter(c.cached, m.Cached, st.Name, m.Version)
+			out.counter(c.expired, m.Expired, st.Name, m.Version)
+			out.counter(c.breakers, m.Opened, st.Name, m.Version)
+			open := 0.0
+			if m.Health.Breaker == inference.BreakerOpen {
+				open = 1
+			}
+			out.gauge(c.breaker, open, st.Name, m.Version)
+			out.gauge(c.outstanding, float64(m.Health.Outstanding), st.Name, m.Version)
+			out.gauge(c.limit, float64(m.Health.Limit), st.Name, m.Version)
+			out.gauge(c.waiting, float64(m.Health.Waiting), st.Name, m.Version)
 			if m.Instances > 0 && s.Running > 0 {
 				out.gauge(c.busy, m.BusySeconds/(s.Running.Seconds()*float64(m.Instances)), st.Name, m.Version)
 			}

@@ -17,8 +17,9 @@ const (
 // String returns the state's name as metrics carry it.
 func (s BreakerState) String() string { return [...]string{"closed", "open", "half_open"}[s] }
 
-// longestOpen bounds the doubling of Breaker.Pause.
-const longestOpen = time.Minute
+// most is how many times Breaker.Pause a breaker stays open at most: long enough
+// to spare a server that is down, short enough to see it come back.
+const most = 8
 
 func (b Breaker) withDefaults() Breaker {
 	if b.Failures <= 0 {
@@ -65,7 +66,7 @@ func (b *breaker) allow(now time.Time) (probe bool, err error) {
 func (b *breaker) record(failed, probe bool, now time.Time) {
 	switch {
 	case probe && failed:
-		b.pause = min(2*b.pause, max(longestOpen, b.cfg.Pause))
+		b.pause = min(2*b.pause, most*b.cfg.Pause)
 		b.open(now)
 	case probe:
 		b.state, b.pause = BreakerClosed, 0

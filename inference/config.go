@@ -64,7 +64,7 @@ type Breaker struct {
 	// Calls is the number of calls that are looked at; 0 means 20.
 	Calls int
 	// Pause is how long it stays open until one call tries again; 0 means 5 s. It
-	// doubles while that call fails, up to 1 minute.
+	// doubles while that call fails, up to eight times itself.
 	Pause time.Duration
 }
 

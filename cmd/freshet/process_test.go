@@ -18,6 +18,9 @@ import (
 const asProgram = "FRESHET_TEST_AS_PROGRAM"
 
 func TestMain(m *testing.M) {
+	if address := os.Getenv(asModel); address != "" {
+		serveModel(address)
+	}
 	if os.Getenv(asProgram) != "" {
 		main()
 		return
