@@ -178,7 +178,7 @@ func stagesAreKept(t *testing.T, url, address string) {
 	for _, l := range log {
 		why = append(why, l.Why)
 	}
-	if got := strings.Join(why, "; "); !strings.HasSuffix(got, "promoted 2: better; the alias champion was moved in MLflow; begin canary of 2; ended the rollout of 2") {
+	if got := strings.Join(why, "; "); !strings.HasSuffix(got, "promoted 2: better; the alias champion was set in MLflow; begin canary of 2; ended the rollout of 2") {
 		t.Errorf("the log is %s", got)
 	}
 }

@@ -71,13 +71,13 @@ func (s *Source) State(ctx context.Context, name string) (*model.State, error) {
 	if !moved || s.busy(name, m, st) {
 		return &st.State, nil
 	}
-	adopted, err := s.write(ctx, name, "the alias champion was moved in MLflow", nil)
+	adopted, err := s.write(ctx, name, "the alias champion was set in MLflow", nil)
 	if err != nil {
 		// Without leave to write, each reader makes the state for itself.
 		s.o.Logger.Warn("a champion that was set in MLflow cannot be written down", "model", name, "error", err)
 		adopt(&st.State, m.alias(model.ChampionAlias))
 		st.Generation++
-		st.Time, st.By, st.Why = s.o.Now().UTC(), "mlflow", "the alias champion was moved in MLflow"
+		st.Time, st.By, st.Why = s.o.Now().UTC(), "mlflow", "the alias champion was set in MLflow"
 		return &st.State, nil
 	}
 	return adopted, nil
