@@ -208,7 +208,7 @@ func (d *Driver) call(ctx context.Context, l *lane, in, out []inference.Tensor, 
 		return ctx.Err()
 	}
 	d.pool <- l
-	p.broken()
+	p.failed(err)
 	return d.ended(p)
 }
 
@@ -229,7 +229,7 @@ func (d *Driver) accept(l *lane, f *frame.Frame, out []inference.Tensor, rows in
 		l.views, err = frame.Tensors(f.Body, l.views)
 	}
 	if err != nil {
-		l.proc.end(fmt.Errorf("the worker of ONNX Runtime was ended: %w", err))
+		l.proc.failed(err)
 		return d.ended(l.proc)
 	}
 	if len(l.views) != len(out) {
@@ -287,7 +287,7 @@ func (d *Driver) drain(l *lane, hash uint64) {
 		p.end(fmt.Errorf("the worker of ONNX Runtime (process %d) was ended: a call went on for %v after its deadline", p.cmd.Process.Pid, d.o.killAfter))
 		return
 	}
-	p.broken()
+	p.failed(err)
 	if p.byItself() {
 		d.suspects.add(hash)
 	}

@@ -65,7 +65,7 @@ func (o Options) withDefaults() (Options, error) {
 	if v := s.Any("memory"); v != nil {
 		n, ok := size(v)
 		if !ok {
-			s.Fail("memory", "expected a size of at least 64MiB, such as 2GiB, not %v", v)
+			s.Fail("memory", "expected a size of at least 256MiB, such as 2GiB, not %v", v)
 		}
 		o.Memory = n
 	}
@@ -131,7 +131,7 @@ func size(v any) (int64, bool) {
 		}
 		f = n * unit
 	}
-	return int64(f), f >= 64<<20 && f < 1<<50
+	return int64(f), f >= 256<<20 && f < 1<<50
 }
 
 // findWorker is the path of the worker's binary.

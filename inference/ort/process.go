@@ -8,7 +8,6 @@ import (
 	"io"
 	"log/slog"
 	"net"
-	"os"
 	"os/exec"
 	"strconv"
 	"strings"
@@ -139,14 +138,19 @@ func (p *process) end(why error) {
 	<-p.dead
 }
 
-// broken waits for the end of a worker whose sockets have ended, and sees to it.
-func (p *process) broken() {
+// failed sees to the end of a worker after an error of one of its sockets.
+func (p *process) failed(err error) {
+	if !gone(err) {
+		p.end(fmt.Errorf("the worker of ONNX Runtime (process %d) was ended: %w", p.cmd.Process.Pid, err))
+		return
+	}
+	// It is on its way.
 	timer := time.NewTimer(5 * time.Second)
 	defer timer.Stop()
 	select {
 	case <-p.dead:
 	case <-timer.C:
-		p.end(errors.New("the worker of ONNX Runtime closed a socket"))
+		p.end(errors.New("the worker of ONNX Runtime closed a socket and did not end"))
 	}
 }
 
@@ -214,8 +218,8 @@ func (p *process) greet(ctx context.Context, limit time.Duration, load *frame.Lo
 	case ctx.Err() != nil:
 		p.end(ctx.Err())
 		return fmt.Errorf("wait for the worker of ONNX Runtime to load the model: %w", ctx.Err())
-	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), broke(err):
-		p.broken()
+	case gone(err):
+		p.failed(err)
 		if !said {
 			return errkind.With(errkind.Config, p.err)
 		}
@@ -264,10 +268,10 @@ func (p *process) handshake(load *frame.LoadBody, model []byte) (said bool, err 
 	return true, nil
 }
 
-// broke says that a socket's other end is gone.
-func broke(err error) bool {
+// gone says that a socket's other end has been closed, or ours because of that.
+func gone(err error) bool {
 	var op *net.OpError
-	return errors.As(err, &op) && !op.Timeout() || errors.Is(err, os.ErrClosed)
+	return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, net.ErrClosed) || errors.As(err, &op) && !op.Timeout()
 }
 
 // output is what the worker writes to its standard error: to the log, and what
