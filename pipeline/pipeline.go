@@ -77,7 +77,7 @@ type Pipeline struct {
 	quality     *quality  // nil where no step asks for labels
 	// labelPatience is the constant; shorter in tests.
 	labelPatience time.Duration
-	began       time.Time
+	began         time.Time
 
 	counters counters
 }

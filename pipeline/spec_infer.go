@@ -87,7 +87,7 @@ type Rollout struct {
 	Hold    time.Duration
 	MinRows int
 	// Gates bound what the new version may do worse, by gate.
-	Gates  map[string]float64
+	Gates map[string]float64
 
 	keyPos, labelPos, qualityPos Pos
 }
