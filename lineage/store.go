@@ -1,6 +1,7 @@
 package lineage
 
 import (
+	"bytes"
 	"cmp"
 	"encoding/binary"
 	"encoding/json"
@@ -474,7 +475,8 @@ type writer struct {
 	b       *pebble.Batch
 	changed map[bucket]usage
 	next    uint64
-	key     []byte
+	keys    [][]byte // of the indexes; in order they are laid into the tree at less cost
+	arena   []byte
 }
 
 // add stores the rows of m that the policy keeps.
@@ -527,32 +529,37 @@ func (w *writer) addBlock(expiry int64, b *Batch, block []byte, published int64)
 		if id == "" {
 			id = placeOf(&Message{Batch: *b}, row)
 		}
-		if err := w.index(keyID, at, id, row); err != nil {
-			return err
-		}
+		w.index(keyID, at, id, row)
 		if r := b.Results[row]; len(r) > 0 {
-			if err := w.index(keyResult, at, alias(r), row); err != nil {
-				return err
-			}
+			w.index(keyResult, at, alias(r), row)
 		}
 		if k := b.Keys[row]; k != "" {
-			if err := w.index(keyKey, at, k, row); err != nil {
-				return err
-			}
+			w.index(keyKey, at, k, row)
 		}
 	}
 	w.next++
 	return nil
 }
 
-func (w *writer) index(sort byte, at bucket, text string, row int) error {
-	w.key = append(w.key[:0], sort)
-	w.key = binary.BigEndian.AppendUint64(at.append(w.key), xxhash.Sum64String(text))
-	w.key = binary.BigEndian.AppendUint16(binary.BigEndian.AppendUint64(w.key, w.next), uint16(row))
-	return w.b.Set(w.key, nil, nil)
+// index takes note of a key of an index.
+func (w *writer) index(sort byte, at bucket, text string, row int) {
+	const size = 1 + bucketBytes + 8 + 8 + 2
+	if cap(w.arena)-len(w.arena) < size {
+		w.arena = make([]byte, 0, 64<<10) // keys keep those before
+	}
+	from := len(w.arena)
+	k := binary.BigEndian.AppendUint64(at.append(append(w.arena, sort)), xxhash.Sum64String(text))
+	w.arena = binary.BigEndian.AppendUint16(binary.BigEndian.AppendUint64(k, w.next), uint16(row))
+	w.keys = append(w.keys, w.arena[from:])
 }
 
 func (w *writer) commit(partition int, next int64) error {
+	slices.SortFunc(w.keys, bytes.Compare)
+	for _, k := range w.keys {
+		if err := w.b.Set(k, nil, nil); err != nil {
+			return err
+		}
+	}
 	for at, u := range w.changed {
 		v := binary.BigEndian.AppendUint64(nil, uint64(u.rows))
 		if err := w.b.Set(at.append([]byte{keyBucket}), binary.BigEndian.AppendUint64(v, uint64(u.bytes)), nil); err != nil {

@@ -140,7 +140,7 @@ func TestAnIndexerThatIsKilledTakesEachPredictionOnce(t *testing.T) {
 	publish(t, b, src, batch, 3)
 	r := rand.New(rand.NewPCG(1, 1))
 	disk := vfs.NewCrashableMem()
-	for round := range 30 {
+	for round := range 12 {
 		s, err := OpenStore("/lineage", StoreOptions{fs: disk})
 		if err != nil {
 			t.Fatalf("round %d: %v", round, err)
@@ -150,7 +150,7 @@ func TestAnIndexerThatIsKilledTakesEachPredictionOnce(t *testing.T) {
 		}
 		ctx, cancel := context.WithCancel(t.Context())
 		x := NewIndexer(b, topic, s)
-		stop := int64(r.IntN(60))
+		stop := int64(r.IntN(40))
 		x.Progress = func(done, _ int64) {
 			if done > stop {
 				cancel()
