@@ -80,7 +80,8 @@ func serveAtOnce(b *testing.B, batch int) string {
 // BenchmarkAgainstThePlainLoop compares calls of the driver with the least that a
 // program can do that speaks gRPC: the request written beforehand, and only the scores
 // read from their place in the answer, without a look at names, types and shapes. Both
-// have the same server, the same number of calls in flight, and turns of equal length.
+// have the same server, a deadline for each call, the same number of calls in flight,
+// and turns of equal length.
 func BenchmarkAgainstThePlainLoop(b *testing.B) {
 	const flights, turn = 16, 4000
 	for _, batch := range []int{1, 32, 256} {
@@ -98,6 +99,8 @@ func BenchmarkAgainstThePlainLoop(b *testing.B) {
 			request := (&request{f: d.(*Driver).client.(*grpcClient).frame, in: in, n: batch}).appendTo(make([]byte, 0, 1<<16))
 			ours := func(ctx context.Context, out []inference.Tensor, _ []float32) error { return d.Infer(ctx, in, out) }
 			plain := func(ctx context.Context, _ []inference.Tensor, scores []float32) error {
+				ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+				defer cancel()
 				var answer []byte
 				if err := conn.Invoke(ctx, service+"ModelInfer", &request, &answer); err != nil {
 					return err

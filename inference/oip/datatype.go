@@ -140,8 +140,16 @@ func (d datatype) appendRaw(b []byte, t *inference.Tensor) []byte {
 	case codeFP32:
 		at := len(b)
 		b = b[:at+4*len(t.F32)] // the caller made room
-		for i, v := range t.F32 {
-			le.PutUint32(b[at+4*i:], math.Float32bits(v))
+		to, from := b[at:], t.F32
+		for len(from) >= 4 && len(to) >= 16 { // at once, for their bounds are checked once
+			le.PutUint32(to, math.Float32bits(from[0]))
+			le.PutUint32(to[4:], math.Float32bits(from[1]))
+			le.PutUint32(to[8:], math.Float32bits(from[2]))
+			le.PutUint32(to[12:], math.Float32bits(from[3]))
+			to, from = to[16:], from[4:]
+		}
+		for i, v := range from {
+			le.PutUint32(to[4*i:], math.Float32bits(v))
 		}
 	case codeFP64:
 		at := len(b)

@@ -214,7 +214,10 @@ func echoHTTP(w http.ResponseWriter, r *http.Request, version string) {
 		Data       json.RawMessage `json:"data,omitempty"`
 		Parameters map[string]any  `json:"parameters,omitempty"`
 	}
-	var in struct{ Inputs []tensor }
+	var in struct {
+		ID     string
+		Inputs []tensor
+	}
 	if err := json.Unmarshal([]byte(special.Replace(string(body))), &in); err != nil {
 		http.Error(w, err.Error(), http.StatusBadRequest)
 		return
@@ -222,7 +225,7 @@ func echoHTTP(w http.ResponseWriter, r *http.Request, version string) {
 	for i := range in.Inputs {
 		in.Inputs[i].Name += "_out"
 	}
-	out, err := json.Marshal(map[string]any{"model_name": "echo", "model_version": version, "outputs": in.Inputs})
+	out, err := json.Marshal(map[string]any{"id": in.ID, "model_name": "echo", "model_version": version, "outputs": in.Inputs})
 	if err != nil {
 		http.Error(w, err.Error(), http.StatusInternalServerError)
 		return

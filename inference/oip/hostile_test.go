@@ -155,6 +155,7 @@ func TestNoScoreComesOfAHostileDocument(t *testing.T) {
 		"raw with more bytes": {`{"outputs": [{"name": "y", "datatype": "FP32", "shape": [2], "parameters": {"binary_data_size": 8}}]}`, "\x00\x00\x80\x3f\x00\x00\x00\x40z", "1 bytes are left"},
 		"raw and data":        {`{"outputs": [{"name": "y", "datatype": "FP32", "shape": [2], "data": [1, 2], "parameters": {"binary_data_size": 1}}]}`, "z", "both"},
 		"a negative size":     {`{"outputs": [{"name": "y", "datatype": "FP32", "shape": [2], "parameters": {"binary_data_size": -8}}]}`, "", "binary_data_size"},
+		"another request":     {`{"id": "another", "outputs": [` + good + `]}`, "", `request "another"`},
 		"another version":     {`{"model_version": "8", "outputs": [` + good + `]}`, "", `version "8" answers`},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -204,7 +205,7 @@ func FuzzDocument(f *testing.F) {
 	h := &httpClient{c: &config{}, m: floats(f)}
 	f.Fuzz(func(t *testing.T, text, raw []byte) {
 		out := make([]inference.Tensor, 2)
-		if err := h.read(text, raw, 2, out); err == nil && (len(out[0].F32) != 2 || len(out[1].Str) != 2*out[1].Shape[1]) {
+		if err := h.read(text, raw, "1", 2, out); err == nil && (len(out[0].F32) != 2 || len(out[1].Str) != 2*out[1].Shape[1]) {
 			t.Fatalf("%+v", out)
 		}
 	})

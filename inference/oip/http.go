@@ -36,6 +36,7 @@ type httpClient struct {
 	tail  []byte // of a request: the outputs wanted, and parameters
 	spare sync.Pool
 	size  atomic.Int64 // of the last request
+	calls atomic.Uint64
 }
 
 func newHTTP(c *config, e *endpoint.Endpoint, host, prefix, token string) *httpClient {
@@ -80,6 +81,8 @@ func (h *httpClient) request(ctx context.Context, method, path string, body []by
 	}
 	req.Header.Set("Accept", "application/json")
 	h.auth(req)
+	// A call may be made twice: where the server closed a kept connection, it is, at once.
+	req.Header["X-Idempotency-Key"] = nil // which is not sent
 	return req, nil
 }
 
@@ -169,10 +172,11 @@ func appendJSONParameters(b []byte, params []parameter, raw int) []byte {
 	return append(b, '}')
 }
 
-// write makes the body of a request, and says how much of it is JSON.
-func (h *httpClient) write(b []byte, n int, in []inference.Tensor) ([]byte, int, error) {
+// write makes the body of a request, and says how much of it is JSON. Some servers
+// cannot answer a request without an id.
+func (h *httpClient) write(b []byte, id string, n int, in []inference.Tensor) ([]byte, int, error) {
 	var scratch [maxRank]int
-	b = append(b, `{"inputs":[`...)
+	b = append(append(append(b, `{"id":"`...), id...), `","inputs":[`...)
 	for i := range in {
 		p := &h.m.inputs[i]
 		if i > 0 {
@@ -220,7 +224,8 @@ func (h *httpClient) write(b []byte, n int, in []inference.Tensor) ([]byte, int,
 
 func (h *httpClient) infer(ctx context.Context, n int, in, out []inference.Tensor) error {
 	// Of its own for each call: the client may read it for a moment after the answer.
-	body, head, err := h.write(make([]byte, 0, h.size.Load()), n, in)
+	id := strconv.FormatUint(h.calls.Add(1), 10)
+	body, head, err := h.write(make([]byte, 0, h.size.Load()), id, n, in)
 	if err != nil {
 		return h.web.Errorf(errkind.Of(err), "%w", err)
 	}
@@ -260,7 +265,7 @@ func (h *httpClient) infer(ctx context.Context, n int, in, out []inference.Tenso
 		}
 		text, raw = text[:size], text[size:]
 	}
-	if err := h.read(text, raw, n, out); err != nil {
+	if err := h.read(text, raw, id, n, out); err != nil {
 		return h.web.Errorf(errkind.Permanent, "%w: %s", err, web.Shown(text))
 	}
 	return nil
@@ -275,13 +280,19 @@ type jsonOutput struct {
 	raw            []byte
 }
 
-// read fills out from the JSON and the raw contents of an answer.
-func (h *httpClient) read(text, raw []byte, n int, out []inference.Tensor) error {
+// read fills out from the JSON and the raw contents of an answer to the request of that id.
+func (h *httpClient) read(text, raw []byte, id string, n int, out []inference.Tensor) error {
 	r := jsontensor.New(text, h.c.nan == jsontensor.NaNLiteral, h.c.null)
 	var outputs []jsonOutput
-	version := ""
+	version, answers := "", ""
 	err := r.Mapping(func(key string) (err error) {
 		switch key {
+		case "id":
+			if r.Peek() != '"' {
+				return r.Skip()
+			}
+			answers, err = r.Text()
+			return err
 		case "model_version":
 			if r.Peek() == 'n' {
 				return r.Skip()
@@ -310,6 +321,8 @@ func (h *httpClient) read(text, raw []byte, n int, out []inference.Tensor) error
 	switch {
 	case err != nil:
 		return fmt.Errorf("the answer is none of the protocol: %w", err)
+	case answers != "" && answers != id:
+		return fmt.Errorf("the answer is to request %q, not %q", answers, id)
 	case h.c.version != "" && version != "" && version != h.c.version:
 		return fmt.Errorf("version %q answers, expected %q", version, h.c.version)
 	}

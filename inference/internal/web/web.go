@@ -133,11 +133,25 @@ func (c *Client) Fault(err error) error {
 		err = ue.Err
 	}
 	kind := endpoint.NetworkKind(err)
-	if kind == errkind.Unknown {
+	switch {
+	case kind != errkind.Unknown:
+	case lost(err.Error()):
+		kind = errkind.Transient
+	default:
 		// What is left is no network's fault: an answer that is no HTTP, or too long a head.
 		kind = errkind.Permanent
 	}
 	return c.Errorf(kind, "%w", err)
+}
+
+// lost says whether a connection went away: net/http has errors for that which are texts alone.
+func lost(text string) bool {
+	for _, sign := range []string{"server closed idle connection", "http2: client connection lost", "http2: server sent GOAWAY", "stream error: stream ID"} {
+		if strings.Contains(text, sign) {
+			return true
+		}
+	}
+	return false
 }
 
 // Status is the error of an answer that is not 200 to 299: Invalid where the rows

@@ -114,3 +114,18 @@ func TestWhatNetworksDoHasAKind(t *testing.T) {
 		t.Errorf("no HTTP: %v %v", errkind.Of(err), err)
 	}
 }
+
+func TestALostConnectionIsTransient(t *testing.T) {
+	c := New(Config{Where: "here"})
+	for text, want := range map[string]errkind.Kind{
+		"http: server closed idle connection":                                           errkind.Transient,
+		"http2: client connection lost":                                                 errkind.Transient,
+		"http2: server sent GOAWAY and closed the connection; LastStreamID=1":           errkind.Transient,
+		"stream error: stream ID 3; INTERNAL_ERROR; received from peer":                 errkind.Transient,
+		"net/http: HTTP/1.x transport connection broken: malformed HTTP response \"x\"": errkind.Permanent,
+	} {
+		if err := c.Fault(errors.New(text)); !errkind.Is(err, want) {
+			t.Errorf("%s: %v, expected %v", text, errkind.Of(err), want)
+		}
+	}
+}
