@@ -255,7 +255,7 @@ The results lie in %s, as JSON lines on the topics scored-transactions,
 
   %s consume %s --limit 3 --data %s
   %s consume %s --limit 3 --data %s
-  %s topics describe %s --group %s --data %s
+  %s lineage --pipeline %s --where 'score >= 0.7' --limit 3 --data %s
 `,
 		group(int64(f.stats.Consumed)), f.elapsed.Seconds(),
 		group(int64(f.stats.Consumed)), verdict, labels,
@@ -265,6 +265,6 @@ The results lie in %s, as JSON lines on the topics scored-transactions,
 		f.freshness(), live,
 		speed,
 		d.dir, alertTopic, f.stats.Name+"-dead-letters", rel("example", "pipeline.yaml"),
-		d.program(), alertTopic, d.dir, d.program(), f.stats.Name+"-dead-letters", d.dir, d.program(), d.topic, f.stats.Name, d.dir)
+		d.program(), alertTopic, d.dir, d.program(), f.stats.Name+"-dead-letters", d.dir, d.program(), f.stats.Name, d.dir)
 	return err
 }
