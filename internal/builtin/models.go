@@ -17,7 +17,10 @@ import (
 	"github.com/freshet-io/freshet/errkind"
 	"github.com/freshet-io/freshet/inference"
 	"github.com/freshet-io/freshet/inference/httpjson"
+	"github.com/freshet-io/freshet/inference/oip"
 	"github.com/freshet-io/freshet/inference/openai"
+	"github.com/freshet-io/freshet/inference/ort"
+	"github.com/freshet-io/freshet/inference/tfserving"
 	"github.com/freshet-io/freshet/model"
 	"github.com/freshet-io/freshet/pipeline"
 )
@@ -49,6 +52,12 @@ var modelServers = []struct {
 	schemes []string
 	open    func(ctx context.Context, url string, o serverOptions) (inference.Driver, error)
 }{
+	{[]string{"oip", "oip+http", "oip+https"}, func(ctx context.Context, url string, o serverOptions) (inference.Driver, error) {
+		return oip.Open(ctx, url, oip.Options{Settings: o.settings, Inputs: o.inputs, Logger: o.logger, Env: o.env})
+	}},
+	{[]string{"tfserving"}, func(ctx context.Context, url string, o serverOptions) (inference.Driver, error) {
+		return opened(tfserving.Open(ctx, url, tfserving.Options{Settings: o.settings, Inputs: o.inputs, Logger: o.logger, Env: o.env}))
+	}},
 	{[]string{"openai"}, func(ctx context.Context, url string, o serverOptions) (inference.Driver, error) {
 		return opened(openai.Open(ctx, url, openai.Options{Settings: o.settings, Inputs: o.inputs, Logger: o.logger, Env: o.env}))
 	}},
@@ -106,9 +115,12 @@ func (m *Models) driver(ctx context.Context, ref *pipeline.ModelRef) (inference.
 }
 
 // file opens a file with the runtime that the step asks for.
-func (m *Models) file(_ context.Context, path string, ref *pipeline.ModelRef) (inference.Driver, error) {
+func (m *Models) file(ctx context.Context, path string, ref *pipeline.ModelRef) (inference.Driver, error) {
+	if ref.Runtime == "onnxruntime" {
+		return opened(ort.Open(ctx, path, ort.Options{Settings: ref.Options, Logger: m.Logger, Env: m.Env}))
+	}
 	if len(ref.Options) > 0 {
-		return nil, errkind.Errorf(errkind.Config, "options are of servers, and %s is a file", path)
+		return nil, errkind.Errorf(errkind.Config, "options are of servers and of `runtime: onnxruntime`, and %s is a file", path)
 	}
 	return OpenModel(path)
 }
@@ -184,7 +196,11 @@ func (m *Models) serve(ctx context.Context, ref *pipeline.ModelRef) (*model.Serv
 				if dir == "" {
 					return nil, nil
 				}
-				return model.LoadBackground(dir)
+				rows, err := model.LoadBackground(dir)
+				if errkind.Is(err, errkind.NotFound) {
+					return nil, nil // it was added without one: what needs none is offered
+				}
+				return rows, err
 			})
 		}
 	}
