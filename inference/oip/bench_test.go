@@ -17,6 +17,7 @@ import (
 	"google.golang.org/protobuf/encoding/protowire"
 
 	"github.com/freshet-io/freshet/inference"
+	"github.com/freshet-io/freshet/test/servers"
 )
 
 // bare hands bytes over as they are.
@@ -83,62 +84,78 @@ func serveAtOnce(b *testing.B, batch int) string {
 // have the same server, a deadline for each call, the same number of calls in flight,
 // and turns of equal length.
 func BenchmarkAgainstThePlainLoop(b *testing.B) {
-	const flights, turn = 16, 4000
 	for _, batch := range []int{1, 32, 256} {
 		b.Run(fmt.Sprintf("batch=%d", batch), func(b *testing.B) {
-			address := serveAtOnce(b, batch)
-			d := mustOpen(b, "oip://"+address+"/m", nil)
-			defer d.Close()
-			conn, err := grpc.NewClient("dns:///"+address, grpc.WithTransportCredentials(insecure.NewCredentials()),
-				grpc.WithInitialWindowSize(window), grpc.WithInitialConnWindowSize(4*window), grpc.WithDefaultCallOptions(grpc.ForceCodecV2(bare{})))
-			if err != nil {
-				b.Fatal(err)
-			}
-			defer conn.Close()
 			in := []inference.Tensor{{Type: inference.Float32, Shape: []int{batch, benchWidth}, F32: make([]float32, batch*benchWidth)}}
-			request := (&request{f: d.(*Driver).client.(*grpcClient).frame, in: in, n: batch}).appendTo(make([]byte, 0, 1<<16))
-			ours := func(ctx context.Context, out []inference.Tensor, _ []float32) error { return d.Infer(ctx, in, out) }
-			plain := func(ctx context.Context, _ []inference.Tensor, scores []float32) error {
-				ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
-				defer cancel()
-				var answer []byte
-				if err := conn.Invoke(ctx, service+"ModelInfer", &request, &answer); err != nil {
-					return err
-				}
-				tail := answer[len(answer)-4*batch:]
-				for i := range scores {
-					scores[i] = math.Float32frombits(binary.LittleEndian.Uint32(tail[4*i:]))
-				}
-				return nil
-			}
-			run := func(call func(context.Context, []inference.Tensor, []float32) error) time.Duration {
-				began := time.Now()
-				var wg sync.WaitGroup
-				for range flights {
-					wg.Go(func() {
-						out, scores := make([]inference.Tensor, 1), make([]float32, batch)
-						for range turn / flights {
-							if err := call(b.Context(), out, scores); err != nil {
-								b.Error(err)
-								return
-							}
-						}
-					})
-				}
-				wg.Wait()
-				return time.Since(began)
-			}
-			run(ours)
-			run(plain)
-			var a, p time.Duration
-			for b.Loop() {
-				a += run(ours)
-				p += run(plain)
-			}
-			b.ReportMetric(float64(p)/float64(a), "ratio")
-			b.ReportMetric(float64(b.N*turn*batch)/a.Seconds(), "rows/s")
-			b.ReportMetric(float64(b.N*turn*batch)/p.Seconds(), "plain-rows/s")
-			b.ReportMetric(0, "ns/op")
+			compare(b, serveAtOnce(b, batch), "m", in, 4000)
 		})
 	}
+}
+
+// BenchmarkMLServer does the same with a real server, and scikit-learn behind it.
+func BenchmarkMLServer(b *testing.B) {
+	s := servers.Run(b, "mlserver")
+	for _, batch := range []int{1, 32, 256} {
+		b.Run(fmt.Sprintf("batch=%d", batch), func(b *testing.B) {
+			in := []inference.Tensor{{Type: inference.Float64, Shape: []int{batch, 4}, F64: make([]float64, batch*4)}}
+			compare(b, s.Address, "boosting", in, 320)
+		})
+	}
+}
+
+func compare(b *testing.B, address, model string, in []inference.Tensor, turn int) {
+	const flights = 16
+	d := mustOpen(b, "oip://"+address+"/"+model, nil)
+	defer d.Close()
+	conn, err := grpc.NewClient("dns:///"+address, grpc.WithTransportCredentials(insecure.NewCredentials()),
+		grpc.WithInitialWindowSize(window), grpc.WithInitialConnWindowSize(4*window), grpc.WithDefaultCallOptions(grpc.ForceCodecV2(bare{})))
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer conn.Close()
+	batch := in[0].Rows()
+	request := (&request{f: d.(*Driver).client.(*grpcClient).frame, in: in, n: batch}).appendTo(make([]byte, 0, 1<<16))
+	ours := func(ctx context.Context, out []inference.Tensor, _ []float32) error { return d.Infer(ctx, in, out) }
+	plain := func(ctx context.Context, _ []inference.Tensor, scores []float32) error {
+		ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+		defer cancel()
+		var answer []byte
+		if err := conn.Invoke(ctx, service+"ModelInfer", &request, &answer); err != nil {
+			return err
+		}
+		tail := answer[len(answer)-4*batch:]
+		for i := range scores {
+			scores[i] = math.Float32frombits(binary.LittleEndian.Uint32(tail[4*i:]))
+		}
+		return nil
+	}
+	run := func(call func(context.Context, []inference.Tensor, []float32) error) time.Duration {
+		began := time.Now()
+		var wg sync.WaitGroup
+		for range flights {
+			wg.Go(func() {
+				out, scores := make([]inference.Tensor, len(d.Metadata().Outputs)), make([]float32, batch)
+				for range turn / flights {
+					if err := call(b.Context(), out, scores); err != nil {
+						b.Error(err)
+						return
+					}
+				}
+			})
+		}
+		wg.Wait()
+		return time.Since(began)
+	}
+	run(ours)
+	run(plain)
+	var a, p time.Duration
+	for b.Loop() {
+		a += run(ours)
+		p += run(plain)
+	}
+	rows := float64(b.N * turn * batch)
+	b.ReportMetric(float64(p)/float64(a), "ratio")
+	b.ReportMetric(rows/a.Seconds(), "rows/s")
+	b.ReportMetric(rows/p.Seconds(), "plain-rows/s")
+	b.ReportMetric(0, "ns/op")
 }

@@ -1,7 +1,7 @@
 // Package oip calls models by the Open Inference Protocol, version 2, which Triton,
 // KServe, MLServer, the OpenVINO model server and TorchServe speak.
 //
-//	oip://host:8001/MODEL          gRPC (oip+tls:// with TLS)
+//	oip://host:8001/MODEL          gRPC (oip+tls:// with TLS); 8001 is the default
 //	oip+http://host:8080/MODEL     HTTP (oip+https:// with TLS)
 //
 // Several hosts are separated by commas: calls go to the one with the fewest under way
@@ -74,4 +74,6 @@
 // Permanent. With HTTP they are as inference/internal/web says. Rows that a server
 // refuses are only Invalid where the model is ready after that: else the error is
 // Transient, or NotFound where the model is gone. A lost connection is made again by itself.
+//
+// What is here was tested against MLServer 1.7 and the server of kserve 0.16.
 package oip

@@ -36,8 +36,8 @@ type Driver struct {
 	client  client
 	gate    *tensors.Gate
 	given   []inference.Signature
-	known   atomic.Bool // the server was asked for the model
-	asking  sync.Mutex
+	known   atomic.Bool   // the server was asked for the model
+	asking  chan struct{} // holds the one who asks
 	logger  *slog.Logger
 	address string
 }
@@ -113,7 +113,9 @@ func Open(ctx context.Context, url string, o Options) (inference.Driver, error) 
 			closeAll()
 			return nil, err
 		}
-		drivers[i] = &Driver{c: c, client: cl, given: o.Inputs, gate: tensors.NewGate(c.model, c.slots), logger: logger, address: host}
+		drivers[i] = &Driver{
+			c: c, client: cl, given: o.Inputs, gate: tensors.NewGate(c.model, c.slots), asking: make(chan struct{}, 1), logger: logger, address: host,
+		}
 	}
 	if err := openAll(ctx, drivers); err != nil {
 		closeAll()
@@ -204,8 +206,12 @@ func (d *Driver) ask(ctx context.Context) (*model, error) {
 
 // meet asks a server that was away when the model was opened, before its first call.
 func (d *Driver) meet(ctx context.Context) error {
-	d.asking.Lock()
-	defer d.asking.Unlock()
+	select {
+	case d.asking <- struct{}{}:
+		defer func() { <-d.asking }()
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 	if d.known.Load() {
 		return nil
 	}

@@ -24,7 +24,7 @@ import (
 	"github.com/freshet-io/freshet/inference"
 )
 
-// description is the protocol's own, read by the protobuf library: what speaks to
+// protocol is the protocol's own description, read by the protobuf library: what speaks to
 // the hand-written messages here shares no code with them.
 func protocol(t testing.TB) protoreflect.FileDescriptor {
 	t.Helper()
@@ -59,8 +59,7 @@ func text(m protoreflect.Message, name string) string { return m.Get(field(m, na
 
 // echo is a model that answers each input under its name with "_out" behind it.
 type echo struct {
-	tensors  []tensorInfo
-	versions []string
+	tensors []tensorInfo
 	// infer answers ModelInfer, where it is not nil; false leaves it to the echo.
 	infer func(req, resp protoreflect.Message) (bool, error)
 	ready func() error

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"net"
 	"strings"
 	"sync"
 	"time"
@@ -28,6 +29,9 @@ import (
 )
 
 const service = "/inference.GRPCInferenceService/"
+
+// defaultPort is where servers of the protocol listen for gRPC.
+const defaultPort = "8001"
 
 // window is how many bytes may be on the way on a stream, and window times 4 on the connection.
 const window = 1 << 20
@@ -75,7 +79,11 @@ func newGRPC(c *config, e *endpoint.Endpoint, host, token string) (*grpcClient, 
 		basic := base64.StdEncoding.EncodeToString([]byte(e.User + ":" + e.Password))
 		options = append(options, grpc.WithPerRPCCredentials(authorization{"authorization": "Basic " + basic}))
 	}
-	conn, err := grpc.NewClient("dns:///"+host, options...)
+	target := host
+	if _, _, err := net.SplitHostPort(host); err != nil {
+		target = net.JoinHostPort(strings.Trim(host, "[]"), defaultPort)
+	}
+	conn, err := grpc.NewClient("dns:///"+target, options...)
 	if err != nil {
 		return nil, errkind.Errorf(errkind.Config, "open model %s: %w", c.where, err)
 	}

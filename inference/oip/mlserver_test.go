@@ -1,10 +1,7 @@
 package oip
 
 import (
-	"bytes"
-	"context"
 	"encoding/json"
-	"errors"
 	"io"
 	"math"
 	"net/http"
@@ -56,11 +53,24 @@ func TestMLServer(t *testing.T) {
 			"ONNX by gRPC":                  {byGRPC + "sklearn-forest", map[string]any{"concurrency": 2}, true},
 			"ONNX, typed":                   {byGRPC + "sklearn-mlp", map[string]any{"concurrency": 2, "contents": "typed"}, true},
 			"numbers by gRPC":               {byGRPC + "numbers", map[string]any{"concurrency": 2}, true},
+			"numbers by HTTP":               {byHTTP + "numbers", map[string]any{"concurrency": 2}, false},
 		} {
 			t.Run(name, func(t *testing.T) {
-				inferencetest.Run(t, inferencetest.Harness{Remote: true, NoSpecial: !tc.special, Open: func(t testing.TB) inference.Driver {
+				h := inferencetest.Harness{Remote: true, NoSpecial: !tc.special, Open: func(t testing.TB) inference.Driver {
 					return mustOpen(t, tc.url, tc.settings)
-				}})
+				}}
+				if strings.HasSuffix(tc.url, "numbers") {
+					h.Freeze = func(t testing.TB, _ inference.Driver) func() { return freeze(t, s) }
+					h.Faults = []inferencetest.Fault{{
+						Name: "the model is unloaded", Kind: errkind.NotFound,
+						Provoke: func(t testing.TB, _ inference.Driver) { repository(t, s, "numbers", "unload") },
+						Recover: func(t testing.TB, _ inference.Driver) { repository(t, s, "numbers", "load") },
+					}}
+				}
+				if strings.HasSuffix(tc.url, "logistic") {
+					h.Golden = []inferencetest.Golden{scikitLearn(t, s)}
+				}
+				inferencetest.Run(t, h)
 			})
 		}
 	})
@@ -79,7 +89,6 @@ func TestMLServer(t *testing.T) {
 			}
 		}
 	})
-	t.Run("PredictionsAreScikitLearnsOwn", func(t *testing.T) { scikitLearn(t, s, byGRPC, byHTTP) })
 	t.Run("EveryDatatypePasses", func(t *testing.T) { everyDatatype(t, byGRPC+"echo") })
 	t.Run("NaNFromAServerIsNoScoreUnlessAllowed", func(t *testing.T) { missing(t, byHTTP+"numbers") })
 	t.Run("ErrorsHaveKinds", func(t *testing.T) {
@@ -114,19 +123,12 @@ func TestMLServer(t *testing.T) {
 			_ = d.Close()
 		}
 	})
-	t.Run("AModelUnloadedInUse", func(t *testing.T) {
-		for _, base := range []string{byGRPC, byHTTP} {
-			unload(t, s, base)
-		}
-	})
-	for _, base := range []string{byGRPC, byHTTP} {
-		scheme, _, _ := strings.Cut(base, ":")
-		t.Run("AFrozenServerEndsCallsInTime/"+scheme, func(t *testing.T) { freeze(t, s, base) })
-		t.Run("AKilledServerIsFoundAgain/"+scheme, func(t *testing.T) { kill(t, s, base) })
-	}
+	t.Run("AKilledServerIsFoundAgain", func(t *testing.T) { kill(t, s, byGRPC, byHTTP) })
 }
 
-func scikitLearn(t *testing.T, s *servers.Server, byGRPC, byHTTP string) {
+// scikitLearn are rows with scikit-learn's own probabilities.
+func scikitLearn(t *testing.T, s *servers.Server) inferencetest.Golden {
+	t.Helper()
 	data, err := os.ReadFile(s.Word("golden"))
 	if err != nil {
 		t.Fatal(err)
@@ -135,19 +137,11 @@ func scikitLearn(t *testing.T, s *servers.Server, byGRPC, byHTTP string) {
 	if err := json.Unmarshal(data, &golden); err != nil {
 		t.Fatal(err)
 	}
-	for _, url := range []string{byGRPC + "logistic", byHTTP + "logistic"} {
-		d := mustOpen(t, url, logistic())
-		out := make([]inference.Tensor, 1)
-		in := []inference.Tensor{{Type: inference.Float64, Shape: []int{len(golden.X) / 4, 4}, F64: golden.X}}
-		if err := d.Infer(t.Context(), in, out); err != nil {
-			t.Fatal(err)
-		}
-		for i, want := range golden.Proba {
-			if math.Abs(out[0].F64[i]-want) > 1e-12 {
-				t.Fatalf("%s: element %d is %v, scikit-learn says %v", url, i, out[0].F64[i], want)
-			}
-		}
-		_ = d.Close()
+	n := len(golden.X) / 4
+	return inferencetest.Golden{
+		Name: "scikit-learn", Tolerance: 1e-12,
+		In:  []inference.Tensor{{Name: "x", Type: inference.Float64, Shape: []int{n, 4}, F64: golden.X}},
+		Out: []inference.Tensor{{Name: "predict_proba", Type: inference.Float64, Shape: []int{n, 2}, F64: golden.Proba}},
 	}
 }
 
@@ -210,9 +204,9 @@ func missing(t *testing.T, url string) {
 }
 
 // repository calls MLServer's repository API.
-func repository(t *testing.T, s *servers.Server, model, action string) {
+func repository(t testing.TB, s *servers.Server, model, action string) {
 	t.Helper()
-	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "http://"+s.Word("http")+"/v2/repository/models/"+model+"/"+action, bytes.NewReader(nil))
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "http://"+s.Word("http")+"/v2/repository/models/"+model+"/"+action, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -226,70 +220,52 @@ func repository(t *testing.T, s *servers.Server, model, action string) {
 	}
 }
 
-func unload(t *testing.T, s *servers.Server, base string) {
-	d := mustOpen(t, base+"numbers", nil)
-	defer d.Close()
-	in, out := rows(d, 2), make([]inference.Tensor, 1)
-	if err := d.Infer(t.Context(), in, out); err != nil {
-		t.Fatal(err)
-	}
-	repository(t, s, "numbers", "unload")
-	if err := d.Infer(t.Context(), in, out); !errkind.Is(err, errkind.NotFound) {
-		t.Errorf("unloaded: %v %v", errkind.Of(err), err)
-	}
-	repository(t, s, "numbers", "load")
-	if err := d.Infer(t.Context(), in, out); err != nil {
-		t.Errorf("loaded again: %v", err)
-	}
-}
-
-func freeze(t *testing.T, s *servers.Server, base string) {
-	d := mustOpen(t, base+"numbers", nil)
-	defer d.Close()
-	in, out := rows(d, 2), make([]inference.Tensor, 1)
+func freeze(t testing.TB, s *servers.Server) (thaw func()) {
+	t.Helper()
 	if err := s.Pause(); err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
-	defer cancel()
-	began := time.Now()
-	err := d.Infer(ctx, in, out)
-	if took := time.Since(began); !errkind.Is(err, errkind.Transient) || !errors.Is(err, context.DeadlineExceeded) || took > 5*time.Second {
-		t.Errorf("after %v: %v %v", took, errkind.Of(err), err)
+	return func() {
+		if err := s.Resume(); err != nil {
+			t.Error(err)
+		}
 	}
-	if err := s.Resume(); err != nil {
-		t.Fatal(err)
-	}
-	works(t, d, in, out)
 }
 
-func kill(t *testing.T, s *servers.Server, base string) {
-	d := mustOpen(t, base+"numbers", nil)
-	defer d.Close()
-	in, out := rows(d, 2), make([]inference.Tensor, 1)
-	if err := d.Infer(t.Context(), in, out); err != nil {
-		t.Fatal(err)
+func kill(t *testing.T, s *servers.Server, bases ...string) {
+	var drivers []inference.Driver
+	out := make([]inference.Tensor, 1)
+	for _, base := range bases {
+		d := mustOpen(t, base+"numbers", nil)
+		t.Cleanup(func() { _ = d.Close() })
+		if err := d.Infer(t.Context(), rows(d, 2), out); err != nil {
+			t.Fatal(err)
+		}
+		drivers = append(drivers, d)
 	}
 	if err := s.Kill(); err != nil {
 		t.Fatal(err)
 	}
-	for range 3 {
-		if err := d.Infer(t.Context(), in, out); !errkind.Is(err, errkind.Transient) {
-			t.Errorf("killed: %v %v", errkind.Of(err), err)
+	for _, d := range drivers {
+		for range 3 {
+			if err := d.Infer(t.Context(), rows(d, 2), out); !errkind.Is(err, errkind.Transient) {
+				t.Errorf("killed: %v %v", errkind.Of(err), err)
+			}
 		}
 	}
 	if err := s.Restart(); err != nil {
 		t.Fatal(err)
 	}
-	works(t, d, in, out)
+	for _, d := range drivers {
+		works(t, d)
+	}
 }
 
 // works calls until a call works; what fails until then is Transient.
-func works(t *testing.T, d inference.Driver, in, out []inference.Tensor) {
+func works(t *testing.T, d inference.Driver) {
 	t.Helper()
-	end := time.Now().Add(30 * time.Second)
-	for {
-		err := d.Infer(t.Context(), in, out)
+	for end := time.Now().Add(30 * time.Second); ; {
+		err := d.Infer(t.Context(), rows(d, 2), make([]inference.Tensor, 1))
 		if err == nil {
 			return
 		}

@@ -38,6 +38,5 @@
 // inference/internal/web. Answers name no version: name one in the URL, so that records do.
 //
 // What is here was tested against a server that follows the interface as it is
-// documented, not against TensorFlow Serving itself, which no package registry in
-// our reach carries.
+// documented, not against TensorFlow Serving itself.
 package tfserving
