@@ -13,7 +13,7 @@ import (
 // model and batch, rotating over 4,096 rows.
 func BenchmarkWorker(b *testing.B) {
 	for _, name := range []string{"hist-boosting", "linear-regression", "mlp-30-64-64-1", "transformer-encoder"} {
-		o := real(b)
+		o := native(b)
 		o.Threads, o.Instances = 2, 1
 		worker := openModel(b, testdata(name), o)
 		own, err := onnx.Load(testdata(name), onnx.Options{Instances: 1})

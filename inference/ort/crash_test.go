@@ -261,7 +261,7 @@ func TestAChangedFileIsNotLoadedAgain(t *testing.T) {
 }
 
 func TestKilledWorkersComeBack(t *testing.T) {
-	o := real(t)
+	o := native(t)
 	o.pauses = []time.Duration{time.Millisecond}
 	o.wait = time.Minute
 	d := openModel(t, testdata("hist-boosting"), o)
@@ -312,7 +312,7 @@ func TestTheWorkerEndsWithItsParent(t *testing.T) {
 		fmt.Printf("\nworker %d\n", d.pid())
 		select {}
 	}
-	o := real(t)
+	o := native(t)
 	cmd := exec.Command(os.Args[0], "-test.run=^"+t.Name()+"$")
 	cmd.Env = append(os.Environ(), "FRESHET_TEST_PARENT="+testdata("ridge-double"), EnvWorker+"="+o.Worker, EnvLibrary+"="+o.Library)
 	stdout, err := cmd.StdoutPipe()
@@ -383,7 +383,7 @@ func appendVarint(b []byte, v int) []byte {
 }
 
 func TestATreeThatEndsONNXRuntimeDoesNotEndTheProcess(t *testing.T) {
-	o := real(t)
+	o := native(t)
 	d := openModel(t, write(t, chain(100)), o)
 	out := make([]inference.Tensor, 1)
 	if err := d.Infer(t.Context(), row(1), out); err != nil || out[0].F32[0] != 1 {
@@ -397,7 +397,7 @@ func TestATreeThatEndsONNXRuntimeDoesNotEndTheProcess(t *testing.T) {
 }
 
 func TestDamagedFilesDoNoHarm(t *testing.T) {
-	o := real(t)
+	o := native(t)
 	o.Instances = 1
 	rnd := rand.New(rand.NewPCG(1, 2))
 	loaded, tried := 0, 0
@@ -437,7 +437,7 @@ func TestDamagedFilesDoNoHarm(t *testing.T) {
 }
 
 func TestMemoryIsBounded(t *testing.T) {
-	o := real(t)
+	o := native(t)
 	o.Settings = map[string]any{"memory": "256MiB", "instances": 1}
 	d := openModel(t, testdata("mlp-classifier"), o)
 	out := make([]inference.Tensor, len(d.Metadata().Outputs))

@@ -5,7 +5,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -46,15 +45,15 @@ func build() {
 		return
 	}
 	built.path = filepath.Join(built.dir, workerName)
-	cmd = exec.Command(filepath.Join(runtime.GOROOT(), "bin", "go"), "build", "-o", built.path, "github.com/freshet-io/freshet/cmd/freshet-onnxruntime")
+	cmd = exec.Command("go", "build", "-o", built.path, "github.com/freshet-io/freshet/cmd/freshet-onnxruntime")
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=1")
 	if out, err := cmd.CombinedOutput(); err != nil {
 		built.problem = fmt.Errorf("build the worker: %w: %s", err, out)
 	}
 }
 
-// real are options with the real worker and ONNX Runtime.
-func real(t testing.TB) Options {
+// native are options with the real worker and ONNX Runtime.
+func native(t testing.TB) Options {
 	t.Helper()
 	built.once.Do(build)
 	switch {

@@ -51,7 +51,7 @@ func launch(ctx context.Context, o *Options, load *frame.LoadBody, model []byte)
 	if o.Memory > 0 {
 		args = append(args, "-memory", strconv.FormatInt(o.Memory, 10))
 	}
-	p.cmd = exec.Command(path, args...)
+	p.cmd = exec.CommandContext(context.WithoutCancel(ctx), path, args...)
 	p.cmd.Stderr = p.output
 	p.cmd.WaitDelay = time.Second
 	// What the worker need not know it is not told: there are secrets in the environment.

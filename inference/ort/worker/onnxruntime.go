@@ -53,7 +53,6 @@ func (native) load(l *frame.LoadBody, model []byte) (_ session, err error) {
 	if err != nil {
 		return nil, classify(err, errkind.Invalid)
 	}
-	model = nil
 	debug.FreeOSMemory() // the file's bytes, which ONNX Runtime has copied
 	return &nativeSession{s, len(l.Outputs)}, nil
 }

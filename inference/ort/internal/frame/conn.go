@@ -100,7 +100,7 @@ func (c *Conn) Read() (f Frame, err error) {
 		n, err := c.rw.Read(c.in[c.filled:])
 		c.filled += n
 		if err != nil && c.filled < need {
-			if err == io.EOF && c.filled > 0 {
+			if errors.Is(err, io.EOF) && c.filled > 0 {
 				err = io.ErrUnexpectedEOF
 			}
 			return Frame{}, err
@@ -166,11 +166,13 @@ func (c *Conn) Write(f Frame) error {
 	c.begin(f)
 	binary.LittleEndian.PutUint64(c.out[8:], uint64(len(f.Body)))
 	if len(f.Body) > together {
-		c.pending = append(c.pieces[:0], c.out, f.Body)
+		c.pieces = append(c.pieces[:0], c.out, f.Body)
+		c.pending = c.pieces
 		return c.Flush()
 	}
 	c.out = append(c.out, f.Body...)
-	c.pending = append(c.pieces[:0], c.out)
+	c.pieces = append(c.pieces[:0], c.out)
+	c.pending = c.pieces
 	return c.Flush()
 }
 
@@ -197,7 +199,6 @@ func (c *Conn) Flush() error {
 		}
 		return err
 	}
-	c.pieces = c.pending
 	_, err := c.pending.WriteTo(c.rw)
 	return err
 }
@@ -235,11 +236,11 @@ func (c *Conn) WriteTensors(f Frame, ts []inference.Tensor) error {
 			c.out = appendData(c.out, &ts[i])
 			c.out = append(c.out, zeros[:pad(len(c.out))]...)
 		}
-		c.pending = append(c.pieces[:0], c.out)
-		c.pieces = c.pending
+		c.pieces = append(c.pieces[:0], c.out)
+		c.pending = c.pieces
 		return c.Flush()
 	}
-	c.pending = append(c.pieces[:0], c.out)
+	c.pieces = append(c.pieces[:0], c.out)
 	for i := range ts {
 		raw := Raw(&ts[i])
 		if ts[i].Type == inference.String {
@@ -248,12 +249,12 @@ func (c *Conn) WriteTensors(f Frame, ts []inference.Tensor) error {
 		if len(raw) == 0 {
 			continue
 		}
-		c.pending = append(c.pending, raw)
+		c.pieces = append(c.pieces, raw)
 		if p := pad(len(raw)); p > 0 {
-			c.pending = append(c.pending, zeros[:p])
+			c.pieces = append(c.pieces, zeros[:p])
 		}
 	}
-	c.pieces = c.pending
+	c.pending = c.pieces
 	return c.Flush()
 }
 

@@ -2,13 +2,11 @@ package frame
 
 import (
 	"bytes"
+	"errors"
 	"io"
 	"math"
 	"slices"
 	"testing"
-
-	"github.com/google/go-cmp/cmp"
-	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"github.com/freshet-io/freshet/inference"
 )
@@ -22,13 +20,13 @@ type pieces struct {
 func (p *pieces) Read(b []byte) (int, error) { return p.Buffer.Read(b[:min(len(b), p.n)]) }
 
 func examples() []inference.Tensor {
-	many := make([]float32, 40_000)
+	many := make([]float32, 20_000)
 	for i := range many {
 		many[i] = float32(i)
 	}
 	return []inference.Tensor{
 		{Type: inference.Float32, Shape: []int{2, 2}, F32: []float32{1, float32(math.Inf(1)), -0.5, 3e38}},
-		{Type: inference.Float32, Shape: []int{400, 100}, F32: many},
+		{Type: inference.Float32, Shape: []int{200, 100}, F32: many},
 		{Type: inference.Float64, Shape: []int{1}, F64: []float64{math.Pi}},
 		{Type: inference.Int64, Shape: []int{3}, I64: []int64{1, -1, math.MaxInt64}},
 		{Type: inference.Int32, Shape: []int{1, 1, 1}, I32: []int32{-7}},
@@ -64,11 +62,14 @@ func TestTensorsTravelInAnyPieces(t *testing.T) {
 						t.Fatal(err)
 					}
 				}
-				if diff := cmp.Diff(ts, got, cmpopts.EquateEmpty()); diff != "" {
-					t.Fatal(diff)
+				same := func(a, b inference.Tensor) bool {
+					return a.Type == b.Type && slices.Equal(a.Shape, b.Shape) && bytes.Equal(appendData(nil, &a), appendData(nil, &b))
+				}
+				if !slices.EqualFunc(ts, got, same) {
+					t.Fatalf("%v came as %v", ts, got)
 				}
 			}
-			if _, err := c.Read(); err != io.EOF {
+			if _, err := c.Read(); !errors.Is(err, io.EOF) {
 				t.Error(err)
 			}
 		}
@@ -110,7 +111,7 @@ func TestAFrameOfAnySizeClaimedCostsNothing(t *testing.T) {
 	c.begin(Frame{Kind: Result})
 	c.out[11] = 0x7f // 2 GiB
 	p.Write(c.out)
-	if _, err := c.Read(); err != io.ErrUnexpectedEOF || len(c.in) > 1<<20 {
+	if _, err := c.Read(); !errors.Is(err, io.ErrUnexpectedEOF) || len(c.in) > 1<<20 {
 		t.Errorf("%v, %d bytes of storage", err, len(c.in))
 	}
 	p.Reset()
