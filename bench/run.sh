@@ -64,6 +64,9 @@ if [ -z "${FRESHET_DUCKDB_PYTHON:-}" ]; then
 fi
 if [ -n "$FRESHET_ORT_LIB" ] && command -v "$($GO env CC)" >/dev/null; then
 	CGO_ENABLED=1 $GO build -tags ort -o "$work/peers" .
+	# Freshet's own process for it.
+	(cd ../.. && CGO_ENABLED=1 $GO build -o "$work/freshet-onnxruntime" ./cmd/freshet-onnxruntime)
+	export FRESHET_ONNXRUNTIME_WORKER="$work/freshet-onnxruntime" FRESHET_ONNXRUNTIME_LIBRARY="$FRESHET_ORT_LIB"
 else
 	echo "bench: no C compiler or no ONNX Runtime: that comparison is left out" >&2
 	CGO_ENABLED=0 $GO build -o "$work/peers" .

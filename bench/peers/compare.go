@@ -209,5 +209,13 @@ func (c *comparison) evaluators(context.Context) error {
 		return err
 	}
 	c.add(g)
+	threaded, err := threadedModels(c.root, c.dir)
+	if err != nil {
+		return err
+	}
+	if g, err = compareThreads(threaded, c.runs, 300*time.Millisecond); err != nil {
+		return err
+	}
+	c.add(g)
 	return nil
 }

@@ -22,12 +22,21 @@ type ortEvaluator struct {
 	values  []ort.Value
 }
 
+// loadORT loads the library once.
+func loadORT() error {
+	if ort.IsInitialized() {
+		return nil
+	}
+	ort.SetSharedLibraryPath(os.Getenv(ortLibrary))
+	if err := ort.InitializeEnvironment(); err != nil {
+		return fmt.Errorf("load ONNX Runtime from %s=%q: %w", ortLibrary, os.Getenv(ortLibrary), err)
+	}
+	return nil
+}
+
 func openORT(path string, m inference.Metadata, batch int) (_ evaluator, err error) {
-	if !ort.IsInitialized() {
-		ort.SetSharedLibraryPath(os.Getenv(ortLibrary))
-		if err := ort.InitializeEnvironment(); err != nil {
-			return nil, fmt.Errorf("load ONNX Runtime from %s=%q: %w", ortLibrary, os.Getenv(ortLibrary), err)
-		}
+	if err := loadORT(); err != nil {
+		return nil, err
 	}
 	e := &ortEvaluator{}
 	if e.input, err = ort.NewEmptyTensor[float32](shapeOf(m.Inputs[0], batch)); err != nil {
