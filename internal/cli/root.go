@@ -96,7 +96,7 @@ that --broker names.
 	f.StringVar(&a.data, "data", "freshet-data", "folder of the embedded journal: topics, positions and state")
 	f.StringVar(&a.brokerURL, "broker", "", "URL of the broker that holds the topics, instead of the journal in --data; FRESHET_BROKER is its default")
 	f.DurationVar(&a.brokerWait, "broker-wait", 0, "how long to wait for a broker that cannot be reached, at the start and later; 0s is 10m for run and broker, 15s for other commands")
-	f.StringVar(&a.modelsURL, "models", "", "URL of the registry of models, file:///… or s3://…; FRESHET_MODELS is its default, and then the folder models in --data")
+	f.StringVar(&a.modelsURL, "models", "", "URL of the registry of models, file:///…, s3://… or mlflow+http://…; FRESHET_MODELS is its default, and then the folder models in --data")
 	f.DurationVar(&a.syncEvery, "sync-every", 0, "relax the journal: sync this often instead of before every acknowledgement; a power cut then loses what came since")
 	f.StringVar(&a.logLevel, "log-level", "info", "least level to log: debug, info, warn or error")
 	f.StringVar(&a.logFormat, "log-format", "text", "format of the log on standard error: text or json")
