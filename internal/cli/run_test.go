@@ -385,7 +385,11 @@ func TestDemoAccountsForEveryEvent(t *testing.T) {
 	}
 	// What the summary says to try next has to work, also by name.
 	for _, l := range regexp.MustCompile(`(?m)^  freshet (.*)$`).FindAllStringSubmatch(out, -1) {
-		must(t, "", strings.Fields(l[1])...)
+		words := regexp.MustCompile(`'[^']*'|\S+`).FindAllString(l[1], -1)
+		for i := range words {
+			words[i] = strings.Trim(words[i], "'")
+		}
+		must(t, "", words...)
 	}
 	must(t, "", "test", filepath.Join(data, "example", "pipeline.yaml"))
 	out = must(t, "", args...)
