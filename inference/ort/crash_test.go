@@ -223,6 +223,60 @@ func TestACallBeyondItsDeadline(t *testing.T) {
 	}
 }
 
+func TestACallGivenUpInTheMiddleOfItsRowsHarmsNoOther(t *testing.T) {
+	o := fake(t, sound)
+	o.killAfter = time.Minute
+	d := openModel(t, fakeFile(t), o)
+	pid := d.pid()
+	const rows = 1 << 20 // more than sockets hold
+	big := []inference.Tensor{{Name: "x", Type: inference.Float32, Shape: []int{rows, 2}, F32: make([]float32, 2*rows)}}
+	thaw := freeze(t, d)
+	for range cap(d.pool) {
+		ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+		if err := d.Infer(ctx, big, make([]inference.Tensor, 1)); !errors.Is(err, context.DeadlineExceeded) {
+			t.Error(err)
+		}
+		cancel()
+		// The caller's storage is its own again.
+		for i := range big[0].F32 {
+			big[0].F32[i] = poison
+		}
+		big[0].F32 = make([]float32, 2*rows)
+	}
+	thaw()
+	for i := range 2 * cap(d.pool) {
+		out := make([]inference.Tensor, 1)
+		if err := d.Infer(t.Context(), row(float32(i)), out); err != nil || out[0].F32[0] != float32(i+1) {
+			t.Errorf("%v %v", out, err)
+		}
+	}
+	if d.pid() != pid {
+		t.Error("the worker read what was not its own")
+	}
+}
+
+func TestSuspicionEndsAndGuiltStays(t *testing.T) {
+	s := newSuspects()
+	s.add(s.hash(row(1)))
+	for range guilty {
+		s.add(s.hash(row(2)))
+	}
+	if s.of(row(1)) != 1 || s.of(row(2)) != guilty || s.of(row(3)) != 0 {
+		t.Error("not remembered")
+	}
+	s.look = time.Now().Add(-time.Second)
+	s.of(row(3))
+	if s.of(row(1)) != 0 || s.of(row(2)) != guilty {
+		t.Error("not forgotten, or too much")
+	}
+	for i := range 3 * maxSuspects {
+		s.add(s.hash(row(float32(i))))
+	}
+	if len(s.ends) > maxSuspects {
+		t.Errorf("%d are remembered", len(s.ends))
+	}
+}
+
 func TestGarbageFromTheWorkerIsAnError(t *testing.T) {
 	o := fake(t, garbage)
 	d := openModel(t, fakeFile(t), o)

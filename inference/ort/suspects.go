@@ -2,8 +2,10 @@ package ort
 
 import (
 	"hash/maphash"
+	"maps"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/freshet-io/freshet/inference"
 	"github.com/freshet-io/freshet/inference/ort/internal/frame"
@@ -13,8 +15,9 @@ const (
 	// guilty is after how many ends of a worker rows are refused; but for the first
 	// they were there alone.
 	guilty = 3
-	// maxSuspects bounds what is remembered.
+	// maxSuspects bounds what is remembered, suspicion how long; the guilty stay.
 	maxSuspects = 256
+	suspicion   = 10 * time.Minute
 )
 
 // suspects are inputs that were there when a worker ended, by hash.
@@ -23,6 +26,7 @@ type suspects struct {
 	some atomic.Bool // there are any: calls ask this without a lock
 	mu   sync.Mutex
 	ends map[uint64]int
+	look time.Time // when to forget those who never came back
 }
 
 func newSuspects() *suspects {
@@ -37,7 +41,12 @@ func (s *suspects) of(in []inference.Tensor) int {
 	h := s.hash(in)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.ends[h]
+	ends := s.ends[h]
+	if now := time.Now(); now.After(s.look) {
+		maps.DeleteFunc(s.ends, func(_ uint64, n int) bool { return n < guilty })
+		s.some.Store(len(s.ends) > 0)
+	}
+	return ends
 }
 
 // add counts an end.
@@ -48,6 +57,7 @@ func (s *suspects) add(hash uint64) int {
 		clear(s.ends)
 	}
 	s.ends[hash]++
+	s.look = time.Now().Add(suspicion)
 	s.some.Store(true)
 	return s.ends[hash]
 }
