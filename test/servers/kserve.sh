@@ -12,6 +12,7 @@ venv=${FRESHET_KSERVE:-${XDG_CACHE_HOME:-$HOME/.cache}/freshet/kserve}
 packages=(kserve==0.16.0 numpy==2.4.6)
 if [ "${1:-}" = install ]; then
 	[ -e "$venv/freshet-ready" ] && exit
+	[ -n "${FRESHET_HEAVY:-}" ] || { echo "MLServer speaks the same protocol: FRESHET_HEAVY=1 test/servers/kserve.sh install" >&2; exit 1; }
 	[ -z "${FRESHET_KSERVE:-}" ] || { echo "$FRESHET_KSERVE has no kserve" >&2; exit 1; }
 	python3 -m venv "$venv" && timeout 280 "$venv/bin/python" -m pip install -q --disable-pip-version-check "${packages[@]}" &&
 		"$venv/bin/python" -c 'import kserve' && touch "$venv/freshet-ready" && exit
