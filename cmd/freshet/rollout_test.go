@@ -33,6 +33,8 @@ const (
 	stateSlack = 15 * time.Second
 )
 
+// rolloutPipeline leaves the gate on service time out: how soon its 99th percentiles
+// can be told apart depends on what else the machine does.
 const rolloutPipeline = `
 name: payments
 freshness: {target: 30s}
@@ -48,7 +50,7 @@ steps:
       inputs: {amount: tx_amount, payments: payments}
       outputs: {score: value}
       fallback: {value: 0.5}
-      rollout: {key: customer_id, steps: [0.1, 0.5], hold: 3s, gates: {slower: 3}}
+      rollout: {key: customer_id, steps: [0.1, 0.5], hold: 3s, gates: {slower: -1}}
   - route: [{to: scored}]
 `
 
@@ -96,8 +98,10 @@ func TestVersionsChangeWhileEventsFlow(t *testing.T) {
 			if s, err = registry.State(t.Context(), "risk"); err != nil {
 				t.Fatal(err)
 			}
-			if e, err := model.Seen(t.Context(), registry, "risk", s); time.Since(began) > time.Minute && err == nil && e.Decision != nil {
-				t.Fatalf("%s: not within a minute: step %d, %s", what, s.Rollout.Step, e.Decision.Reason)
+			if !done(s) && time.Since(began) > 2*time.Minute {
+				if e, err := model.Seen(t.Context(), registry, "risk", s); err == nil && e.Decision != nil {
+					t.Fatalf("%s: not within 2 minutes: step %d of version %s, %s", what, s.Rollout.Step, s.Rollout.Version, e.Decision.Reason)
+				}
 			}
 			return done(s)
 		})
