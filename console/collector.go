@@ -23,7 +23,7 @@ type Collector struct {
 	consumed, predictions, failures, fallbacks, letters              *prometheus.Desc
 	results, paths, explained, rollout, swaps                        *prometheus.Desc
 	calls, cached, expired, breaker, breakers                        *prometheus.Desc
-	outstanding, limit, waiting                                      *prometheus.Desc
+	outstanding, limit, waiting, labels                              *prometheus.Desc
 	late, filled, lateReadings                                       *prometheus.Desc
 	expressionFaults, lookupMisses                                   *prometheus.Desc
 	behind, age, freshness, sinceArrival, lookup                     *prometheus.Desc
@@ -70,6 +70,7 @@ func newCollector(name string, stats func() pipeline.Stats, lags func(context.Co
 		outstanding:      desc("inference_outstanding_calls", "Calls that the runtime has not returned from.", "step", "version"),
 		limit:            desc("inference_concurrency_limit", "Batches that may be under way at once.", "step", "version"),
 		waiting:          desc("inference_waiting_rows", "Rows that wait for the model.", "step", "version"),
+		labels:           desc("rollout_labels_total", "Labels that came while a rollout ran: counted, of an unknown prediction, or faulty.", "step", "outcome"),
 		swaps:            desc("model_swaps_total", "Changes of the versions at work.", "step"),
 		failures:         desc("prediction_failures_total", "Events that the model did not score."),
 		fallbacks:        desc("prediction_fallbacks_total", "Events scored by the fallback."),
@@ -194,6 +195,9 @@ func (c *Collector) models(out sink, s *pipeline.Stats) {
 		}
 		out.counter(c.explained, st.Explained, st.Name, "explained")
 		out.counter(c.explained, st.Unexplained, st.Name, "failed")
+		out.counter(c.labels, st.Labels.Counted, st.Name, "counted")
+		out.counter(c.labels, st.Labels.Unknown, st.Name, "unknown")
+		out.counter(c.labels, st.Labels.Faulty, st.Name, "faulty")
 		out.counter(c.swaps, st.Status.Swaps, st.Name)
 		if r := st.Status.Rollout; r != nil {
 			out.gauge(c.rollout, r.Share, st.Name, r.Version, r.Role.String())

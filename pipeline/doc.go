@@ -6,13 +6,14 @@
 // and Run consumes until it is told to stop. All three report faults with the
 // line that they lie on.
 //
-// A pipeline runs one task for each source partition. A task works in three
-// stages, each on its own goroutine, that pass a fixed number of frames on: the
-// front fetches a batch, decodes it, updates the keyed state and hands the rows
-// to the model; the back waits for the scores, routes and encodes; the committer
-// commits the frames that are ready, in order. One commit carries, atomically,
-// the results, the dead letters, the change of the keyed state and the source
-// position. So, whatever happens:
+// A pipeline runs one task for each source partition. A task's goroutines pass a
+// fixed number of frames on: the front fetches a batch, decodes it, updates the
+// keyed state and hands the rows to the first model; behind each model a part
+// waits for the answers, computes what stands behind it and hands the rows on, and
+// the last one routes and encodes; the committer commits the frames that are
+// ready, in order. One commit carries, atomically, the results with their records,
+// the dead letters, the change of the keyed state and the source position. So,
+// whatever happens:
 //
 //   - a result is visible only if the position behind its event is committed too;
 //   - positions move contiguously, because a task commits its batches in order;
