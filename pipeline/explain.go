@@ -48,7 +48,9 @@ func (e *explainer) run(ctx context.Context, s *scorer, f *frame, sc *scoring) {
 		}
 		if len(e.rows) > 0 {
 			if err := e.explain(ctx, s, f, sc, arm); err != nil {
-				s.counters.unexplained.Add(uint64(len(e.rows)))
+				if s.counters.unexplained.Add(uint64(len(e.rows))) == uint64(len(e.rows)) { // the first: the others are counted
+					s.log.Warn("predictions are published without their explanation", "step", e.plan.spec.Name, "version", arm.Version, "error", err)
+				}
 				continue
 			}
 			s.counters.explained.Add(uint64(len(e.rows)))

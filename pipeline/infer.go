@@ -3,6 +3,7 @@ package pipeline
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"math"
 	"time"
 
@@ -25,6 +26,7 @@ type scorer struct {
 	vectors  []vectorDef
 
 	partition int
+	log       *slog.Logger
 	outcomes  model.Outcomes
 	dealer    dealer
 	filler    filler
@@ -39,7 +41,7 @@ func (t *task) newScorer(ip *inferPlan) *scorer {
 	p := t.p.plan
 	s := &scorer{
 		plan: ip, service: ip.service, counters: t.p.counters.steps[ip.index], target: p.Spec.Freshness.Target, outputs: ip.outputs, vectors: p.vectors,
-		partition: t.claim.Partition(), filler: newFiller(p, ip), again: newFiller(p, ip),
+		partition: t.claim.Partition(), log: t.log, filler: newFiller(p, ip), again: newFiller(p, ip),
 		fallbacks: newFallbacks(ip), shadows: newShadows(p, ip), recall: t.p.recalls[ip.index],
 	}
 	if ip.spec.Explain != nil {

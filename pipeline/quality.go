@@ -58,7 +58,8 @@ type quality struct {
 	field    []int        // of each step, in fields
 	records  func(ctx context.Context) (lineage.Records, error)
 	patience time.Duration
-	warned   atomic.Bool
+	// Each is logged once: that the store of records does not answer, and that labels are faulty.
+	warned, faulty atomic.Bool
 }
 
 // openQuality joins the labels' topic; nil where no rollout asks for labels.
@@ -274,8 +275,12 @@ func (r *labelReader) decode(recs []event.Record) {
 			r.decoder.Decode(recs, &r.rows)
 			decoded = true
 		}
-		c := &r.q.p.counters.steps[ip.index].faultyLabels
-		c.Add(uint64(len(r.rows.Faults)))
+		if n := len(r.rows.Faults); n > 0 {
+			r.q.p.counters.steps[ip.index].faultyLabels.Add(uint64(n))
+			if !r.q.faulty.Swap(true) {
+				r.q.p.log.Warn("a label that breaks its contract is no evidence; of others like it only the number is shown", "error", r.rows.Faults[0].Err)
+			}
+		}
 		values := &r.rows.Columns[r.q.field[i]]
 		for row := range r.rows.N {
 			if values.IsNull(row) || r.rows.ID[row] == "" {
