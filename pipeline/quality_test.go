@@ -171,9 +171,10 @@ func TestEachLabelCountsOnceAcrossARestart(t *testing.T) {
 	s.labels(300, 600)
 	p, stop = s.start(t, time.Millisecond)
 	s.labels(600, 710) // the last ones are about no event
+	publish(t, s.b, "verdicts", event.Record{Key: []byte("p1"), Value: []byte(`{"payment":"p1"}`)})
 	await(t, func() bool { return s.waiting() == 0 })
 	stop()
-	if l := p.Stats().Steps[0].Labels; l != (pipeline.LabelStats{Counted: 400, Unknown: 10}) {
+	if l := p.Stats().Steps[0].Labels; l != (pipeline.LabelStats{Counted: 400, Unknown: 10, Faulty: 1}) {
 		t.Errorf("after the restart %+v", l)
 	}
 	state, err := s.r.State(t.Context(), "script")
