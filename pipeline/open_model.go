@@ -2,6 +2,8 @@ package pipeline
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"regexp"
 	"strings"
 	"time"
@@ -76,9 +78,40 @@ func Files(open func(path string) (inference.Driver, error)) ModelOpener {
 		if err != nil {
 			return nil, err
 		}
-		meta := d.Metadata()
-		return model.Fixed(model.Arm{Name: meta.Name, Version: meta.Version, Digest: meta.Digest, Model: inference.New(d, m.Config)}), nil
+		s, err := Serve(d, m)
+		if err != nil {
+			return nil, errors.Join(err, d.Close())
+		}
+		return s, nil
 	}
+}
+
+// Serve serves a driver that never changes, with explanations where the step asks
+// for them. The driver stays the caller's where it fails.
+func Serve(d inference.Driver, m *ModelRef) (*model.Service, error) {
+	meta := d.Metadata()
+	arm := model.Arm{Name: meta.Name, Version: meta.Version, Digest: meta.Digest}
+	if m.Explain {
+		var rows []inference.Tensor
+		if m.Background != "" {
+			names := meta.FeatureNames
+			if names == nil && len(meta.Inputs) == 1 {
+				for _, in := range m.Inputs {
+					names = append(names, in.Name)
+				}
+			}
+			var err error
+			if rows, err = model.ReadSample(m.Background, meta.Inputs, names); err != nil {
+				return nil, fmt.Errorf("read the background sample: %w", err)
+			}
+		}
+		var err error
+		if arm.Explainer, err = model.ExplainerOf(d, rows); err != nil {
+			return nil, err
+		}
+	}
+	arm.Model = inference.New(d, m.Config)
+	return model.Fixed(arm), nil
 }
 
 // openModel opens a step's model; nil with a fault where it cannot.

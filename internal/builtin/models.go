@@ -83,27 +83,11 @@ func (m *Models) Open(ctx context.Context, ref *pipeline.ModelRef) (*model.Servi
 	if err != nil {
 		return nil, err
 	}
-	arm := model.Arm{}
-	if ref.Explain {
-		if arm.Explainer, err = explainer(d, func() ([]inference.Tensor, error) {
-			if ref.Background == "" {
-				return nil, nil
-			}
-			meta := d.Metadata()
-			names := meta.FeatureNames
-			if names == nil && len(meta.Inputs) == 1 {
-				for _, in := range ref.Inputs {
-					names = append(names, in.Name)
-				}
-			}
-			return model.ReadSample(ref.Background, meta.Inputs, names)
-		}); err != nil {
-			return nil, errors.Join(err, d.Close())
-		}
+	service, err := pipeline.Serve(d, ref)
+	if err != nil {
+		return nil, errors.Join(err, d.Close())
 	}
-	meta := d.Metadata()
-	arm.Name, arm.Version, arm.Digest, arm.Model = meta.Name, meta.Version, meta.Digest, inference.New(d, ref.Config)
-	return model.Fixed(arm), nil
+	return service, nil
 }
 
 // driver opens a file or a server.
@@ -141,35 +125,6 @@ func (m *Models) server(ctx context.Context, url string, ref *pipeline.ModelRef)
 	return nil, errkind.Errorf(errkind.Unsupported, "there is no runtime for %s:// in this program; it has %s", scheme, strings.Join(known, ", "))
 }
 
-// explainer makes a driver explainable, by its own methods or by sampling;
-// nil where neither can.
-func explainer(d inference.Driver, background func() ([]inference.Tensor, error)) (inference.Explainer, error) {
-	rows, err := background()
-	if err != nil {
-		return nil, fmt.Errorf("read the background sample: %w", err)
-	}
-	x, own := d.(inference.Explainer)
-	if own {
-		if rows != nil {
-			if err := x.SetBackground(rows); err != nil {
-				return nil, fmt.Errorf("take the background sample: %w", err)
-			}
-		}
-		return x, nil
-	}
-	if rows == nil {
-		return nil, nil
-	}
-	return inference.Sampled(d, rows, sampledPermutations, sampledSeed)
-}
-
-const (
-	// sampledPermutations is how many orders of the inputs a sampled explanation
-	// tries, each forwards and backwards.
-	sampledPermutations = 32
-	sampledSeed         = 1
-)
-
 // serve follows a name in a registry.
 func (m *Models) serve(ctx context.Context, ref *pipeline.ModelRef) (*model.Service, error) {
 	source, err := m.Source(ctx, cmp.Or(ref.Registry, m.Registry))
@@ -192,16 +147,15 @@ func (m *Models) serve(ctx context.Context, ref *pipeline.ModelRef) (*model.Serv
 	}
 	if ref.Explain {
 		c.Explain = func(d inference.Driver, _ *model.Version, dir string) (inference.Explainer, error) {
-			return explainer(d, func() ([]inference.Tensor, error) {
-				if dir == "" {
-					return nil, nil
+			var rows []inference.Tensor
+			if dir != "" {
+				var err error
+				// A version that was added without a sample has what needs none.
+				if rows, err = model.LoadBackground(dir); err != nil && !errkind.Is(err, errkind.NotFound) {
+					return nil, fmt.Errorf("read the background sample: %w", err)
 				}
-				rows, err := model.LoadBackground(dir)
-				if errkind.Is(err, errkind.NotFound) {
-					return nil, nil // it was added without one: what needs none is offered
-				}
-				return rows, err
-			})
+			}
+			return model.ExplainerOf(d, rows)
 		}
 	}
 	return model.NewService(ctx, c)
