@@ -2,12 +2,13 @@
 # Builds bench/peers and runs all comparisons on this machine; it should be alone
 # on it.
 #
-#	run.sh                    everything, about 14 minutes
+#	run.sh                    everything, about 20 minutes
 #	run.sh brokers [NAME …]   the brokers on their servers alone, about 8 minutes
-#	run.sh NAME …             all but the brokers, about 6 minutes
+#	run.sh models [NAME …]    models and how they are served alone, about 6 minutes
+#	run.sh NAME …             all but the brokers and the models, about 6 minutes
 #
 # Results go to bench/results/NAME.{json,md}, those of the brokers to
-# NAME-brokers.{json,md}. NAME is the platform's by default; what follows it is
+# NAME-brokers.{json,md}, those of the models to NAME-models.{json,md}. NAME is the platform's by default; what follows it is
 # passed on (see `go run . -help` in bench/peers).
 set -euo pipefail
 cd "$(dirname "$0")/peers"
@@ -15,7 +16,7 @@ GO=${GO:-go}
 what=all
 case ${1:-} in
 "") ;;
-brokers) what=brokers && shift ;;
+brokers | models) what=$1 && shift ;;
 *) what=peers ;;
 esac
 name=${1:-$($GO env GOOS)-$($GO env GOARCH)-$(getconf _NPROCESSORS_ONLN)core}
@@ -58,9 +59,23 @@ duckdb_python() {
 	fi
 	echo "$cache/duckdb/bin/python"
 }
-if [ -z "${FRESHET_DUCKDB_PYTHON:-}" ]; then
+if [ $what != models ] && [ -z "${FRESHET_DUCKDB_PYTHON:-}" ]; then
 	FRESHET_DUCKDB_PYTHON=$(duckdb_python)
 	export FRESHET_DUCKDB_PYTHON
+fi
+# XGBoost and shap are Python packages too. FRESHET_FRAMEWORKS_PYTHON names a Python that has them already.
+frameworks_python() {
+	command -v python3 >/dev/null || return 0
+	if ! "$cache/frameworks/bin/python" -c 'import onnxmltools, shap, xgboost' 2>/dev/null; then
+		mkdir -p "$cache"
+		python3 -m venv "$cache/frameworks" >&2 || return 0
+		"$cache/frameworks/bin/pip" install -q -r ../../test/frameworks/requirements.txt >&2 || return 0
+	fi
+	echo "$cache/frameworks/bin/python"
+}
+if [ $what != peers ] && [ -z "${FRESHET_FRAMEWORKS_PYTHON:-}" ]; then
+	FRESHET_FRAMEWORKS_PYTHON=$(frameworks_python)
+	export FRESHET_FRAMEWORKS_PYTHON
 fi
 if [ -n "$FRESHET_ORT_LIB" ] && command -v "$($GO env CC)" >/dev/null; then
 	CGO_ENABLED=1 $GO build -tags ort -o "$work/peers" .
@@ -71,7 +86,20 @@ else
 	echo "bench: no C compiler or no ONNX Runtime: that comparison is left out" >&2
 	CGO_ENABLED=0 $GO build -o "$work/peers" .
 fi
+export GO
+models() {
+	local data=${FRESHET_SHARED_DATA:-../../../shared/data}/arrivals
+	[ -d "$data" ] || data=
+	"$work/peers" -name "$name-models" -only lmnop -events 400000 -arrivals "$data" -out ../results "$@"
+}
+if [ $what = models ]; then
+	models "$@"
+	exit
+fi
 # A comparison is fair only between programs that do the same work.
 $GO test -run 'GiveTheSameResults|RestoredState' .
 "$work/peers" -name "$name" -out ../results "$@"
-[ $what = peers ] || brokers
+if [ $what = all ]; then
+	brokers
+	models
+fi

@@ -39,8 +39,8 @@ func cardPayments(n int) ([]event.Record, error) {
 }
 
 // example is the pipeline file of examples/card-fraud.
-func (k *onBroker) example() string {
-	return filepath.Join(k.root, "examples", "card-fraud", "pipeline.yaml")
+func (c *comparison) example() string {
+	return filepath.Join(c.root, "examples", "card-fraud", "pipeline.yaml")
 }
 
 const cardFraudResults = "scored-transactions"

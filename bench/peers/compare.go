@@ -20,7 +20,7 @@ type options struct {
 	sliding                              string
 	runs, events, keys, slidingEvents    int
 	brokerEvents                         int
-	brokerNames, brokerParts             string
+	brokerNames, brokerParts, arrivals   string
 	stateBytes                           int64
 	limit                                time.Duration
 }
@@ -53,7 +53,7 @@ func compare(ctx context.Context, o options, w io.Writer) error {
 	for _, part := range []struct {
 		letters string
 		run     func(context.Context) error
-	}{{"a", c.journal}, {"bcd", c.pipelines}, {"e", c.latency}, {"f", c.evaluators}, {"g", c.hop}, {"h", c.sliding}, {"i", c.restore}, {"j", c.checkpoints}, {"k", c.brokers}} {
+	}{{"a", c.journal}, {"bcd", c.pipelines}, {"e", c.latency}, {"f", c.evaluators}, {"g", c.hop}, {"h", c.sliding}, {"i", c.restore}, {"j", c.checkpoints}, {"k", c.brokers}, {"l", c.threads}, {"m", c.plainGRPC}, {"n", c.batches}, {"o", c.contributions}, {"p", c.records}} {
 		if !strings.ContainsAny(o.only, part.letters) {
 			continue
 		}
@@ -201,19 +201,10 @@ func (c *comparison) evaluators(context.Context) error {
 		return err
 	}
 	if openPeer == nil {
-		c.report.Missing = append(c.report.Missing, "ONNX Runtime: this program was built without it (it needs a C compiler and "+
-			"ONNX Runtime's shared library; bench/run.sh fetches the library with pip)")
+		c.withoutORT()
 	}
 	g, err := compareEvaluators(models, c.runs, 300*time.Millisecond)
 	if err != nil {
-		return err
-	}
-	c.add(g)
-	threaded, err := threadedModels(c.root, c.dir)
-	if err != nil {
-		return err
-	}
-	if g, err = compareThreads(threaded, c.runs, 300*time.Millisecond); err != nil {
 		return err
 	}
 	c.add(g)

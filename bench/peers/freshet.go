@@ -13,8 +13,6 @@ import (
 
 	"github.com/freshet-io/freshet/broker"
 	"github.com/freshet-io/freshet/event"
-	"github.com/freshet-io/freshet/inference"
-	"github.com/freshet-io/freshet/inference/onnx"
 	"github.com/freshet-io/freshet/internal/builtin"
 	"github.com/freshet-io/freshet/pipeline"
 )
@@ -84,9 +82,8 @@ func newPipelineAs(file string, b *broker.Broker, change func(*pipeline.Spec)) (
 		return nil, fmt.Errorf("load the pipeline: %v", faults)
 	}
 	change(spec)
-	plan, faults := pipeline.MakePlan(spec, pipeline.Files(func(path string) (inference.Driver, error) {
-		return onnx.Load(path, onnx.Options{})
-	}))
+	models := &builtin.Models{Env: os.LookupEnv}
+	plan, faults := pipeline.MakePlan(spec, models.Open)
 	if len(faults) > 0 {
 		return nil, fmt.Errorf("plan the pipeline: %v", faults)
 	}
@@ -95,12 +92,17 @@ func newPipelineAs(file string, b *broker.Broker, change func(*pipeline.Spec)) (
 
 // filledJournal is a journal whose source topic holds recs.
 func filledJournal(ctx context.Context, dir string, recs []event.Record) (*broker.Broker, error) {
-	b, err := openJournal(ctx, dir, sourceTopic, nil)
+	return journalWith(ctx, dir, sourceTopic, recs)
+}
+
+// journalWith is a journal with one topic, which holds recs.
+func journalWith(ctx context.Context, dir, topic string, recs []event.Record) (*broker.Broker, error) {
+	b, err := openJournal(ctx, dir, topic, nil)
 	if err != nil {
 		return nil, err
 	}
 	for batch := range slices.Chunk(recs, 8192) {
-		if _, err := b.Publish(ctx, sourceTopic, batch); err != nil {
+		if _, err := b.Publish(ctx, topic, batch); err != nil {
 			return nil, errors.Join(fmt.Errorf("fill the journal: %w", err), b.Close())
 		}
 	}

@@ -40,7 +40,7 @@ func (h *host) line() string {
 		h.Cores, h.Memory, h.Kernel, h.Go, h.FileSystem, h.SyncMicros, strings.Join(v, ", "))
 }
 
-var peerModules = []string{"github.com/nats-io/nats-server/v2", "github.com/nats-io/nats.go", "github.com/twmb/franz-go", "github.com/redis/go-redis/v9", "github.com/apache/pulsar-client-go", "github.com/rabbitmq/rabbitmq-stream-go-client", "github.com/warpstreamlabs/bento", "onnxruntime", "modernc.org/sqlite", "duckdb", "redis-server"}
+var peerModules = []string{"github.com/nats-io/nats-server/v2", "github.com/nats-io/nats.go", "github.com/twmb/franz-go", "github.com/redis/go-redis/v9", "github.com/apache/pulsar-client-go", "github.com/rabbitmq/rabbitmq-stream-go-client", "github.com/warpstreamlabs/bento", "onnxruntime", "modernc.org/sqlite", "duckdb", "redis-server", "xgboost", "shap"}
 
 func describeHost(ctx context.Context, dir string) (host, error) {
 	h := host{CPU: procField("/proc/cpuinfo", "model name"), Cores: runtime.GOMAXPROCS(0), Go: runtime.Version(), Versions: map[string]string{}}
@@ -71,6 +71,11 @@ func describeHost(ctx context.Context, dir string) (host, error) {
 		_, v, _ := strings.Cut(output(ctx, p, "--version"), "v=")
 		v, _, _ = strings.Cut(v, " ")
 		h.Versions["redis-server"] = v
+	}
+	if p := os.Getenv(frameworksPython); p != "" {
+		for _, m := range []string{"xgboost", "shap"} {
+			h.Versions[m] = output(ctx, p, "-c", "from importlib.metadata import version; print('v' + version('"+m+"'))")
+		}
 	}
 	h.FileSystem = fileSystem(dir)
 	h.SyncMicros, err = syncTime(dir)

@@ -23,6 +23,7 @@ func main() {
 	flag.IntVar(&o.brokerEvents, "broker-events", 100_000, "payments of comparison (k)")
 	flag.StringVar(&o.brokerNames, "brokers", "", "brokers of comparison (k), by the names of their scripts in test/servers, with commas between; empty for all")
 	flag.StringVar(&o.brokerParts, "broker-parts", "", "parts of comparison (k): clients, pipeline, Bento, latency; empty for all")
+	flag.StringVar(&o.arrivals, "arrivals", "", "folder with the traces of comparison (n), which bench/batching names; empty takes generated arrivals alone")
 	flag.IntVar(&o.keys, "keys", 1_000_000, "keys of comparison (h)")
 	flag.IntVar(&o.slidingEvents, "sliding-events", 4_500_000, "events of comparison (h)")
 	flag.Int64Var(&o.stateBytes, "state", 1_000_000_000, "bytes of state of comparison (i)")

@@ -91,6 +91,9 @@ func spreadOf(v []float64) spread {
 	return spread{Median: mid, Min: v[0], Max: v[len(v)-1]}
 }
 
+// single is a figure that was taken once.
+func single(v float64) spread { return spread{Median: v, Min: v, Max: v} }
+
 // inFreshDir gives run a folder of its own and removes it afterwards.
 func inFreshDir(ctx context.Context, base string, run func(context.Context, string) (sample, error)) (sample, error) {
 	dir, err := os.MkdirTemp(base, "side-")
