@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/freshet-io/freshet/broker"
+	"github.com/freshet-io/freshet/errkind"
+	"github.com/freshet-io/freshet/event"
 )
 
 const (
@@ -56,8 +58,8 @@ func giveUpFetches(e *env) {
 	tick := time.NewTicker(sendEvery)
 	defer tick.Stop()
 	for began := time.Now(); time.Since(began) < sendFor || n < leastSent; <-tick.C {
-		for _, key := range keys {
-			e.publish(topic, numbered(key, n, 1))
+		for p, key := range keys {
+			e.publishOnce(topic, p, n, numbered(key, n, 1))
 		}
 		n++
 	}
@@ -71,6 +73,23 @@ func giveUpFetches(e *env) {
 		}
 		e.Logf("%s of partition %d had %d of %d records, and gave %d fetches up", h.what, h.partition, h.next, n, h.given)
 	}
+}
+
+// publishOnce repeats a publish that failed for the moment and stored nothing behind
+// the n records before: with connections shared, a fetch that was given up may be at fault.
+func (e *env) publishOnce(topic string, partition, n int, recs []event.Record) {
+	e.Helper()
+	for range 5 {
+		_, err := e.tryPublish(topic, recs)
+		if !errkind.Of(err).Retryable() {
+			e.must("Publish", err)
+			return
+		}
+		if len(e.all(topic)[partition]) > n {
+			return // it was stored, and only the answer was lost
+		}
+	}
+	e.Fatalf("Publish to partition %d of %s fails again and again", partition, topic)
 }
 
 // hasty is somebody who gives fetches up.
