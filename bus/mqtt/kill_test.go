@@ -3,6 +3,7 @@ package mqtt
 import (
 	"context"
 	"fmt"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -12,6 +13,9 @@ import (
 	"github.com/freshet-io/freshet/errkind"
 	"github.com/freshet-io/freshet/event"
 )
+
+// savers counts those that were made, for their names.
+var savers atomic.Int64
 
 // saver makes a Mosquitto with autosave_on_changes write its sessions to disk.
 // What it sends to a connected receiver at once is no change to it, and stays in
@@ -25,7 +29,7 @@ type saver struct {
 
 func newSaver(t testing.TB, s *server) *saver {
 	t.Helper()
-	cfg, err := parse(s.url("saver", fmt.Sprintf("client_id=saver-%d", queues.Add(1))), nil, true)
+	cfg, err := parse(s.url("saver", fmt.Sprintf("client_id=saver-%d", savers.Add(1))), nil, true)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -142,9 +142,9 @@ func TestResultsAreFollowedOverHTTP(t *testing.T) {
 		}
 	}
 	want := map[string]bool{
-		`freshet_predictions_total{model="fraud-risk",pipeline="card-fraud",version="1.0.0"} 5`: true,
-		`freshet_consumer_lag{pipeline="card-fraud",topic="transactions"} 0`:                    true,
-		`freshet_consumer_lag{pipeline="card-fraud",topic="card-fraud-by-terminal_id"} 0`:       true,
+		`freshet_predictions_total{arm="champion",model="fraud-risk",pipeline="card-fraud",step="fraud-risk",version="1.0.0"} 5`: true,
+		`freshet_consumer_lag{pipeline="card-fraud",topic="transactions"} 0`:                                                     true,
+		`freshet_consumer_lag{pipeline="card-fraud",topic="card-fraud-by-terminal_id"} 0`:                                        true,
 	}
 	for _, line := range metrics(t, url) {
 		delete(want, line)
