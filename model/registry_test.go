@@ -523,11 +523,11 @@ func TestNamesThatLeaveTheRegistryAreRefused(t *testing.T) {
 	// A description that names a file elsewhere is never followed.
 	mustAdd(t, r, submission(t, "logistic-scaled", "1"))
 	objects.Change("risk/versions/1/version.json", func(b []byte) []byte {
-		return bytes.ReplaceAll(b, []byte(`"golden.json"`), []byte(`"../../../x"`))
+		return bytes.ReplaceAll(b, []byte(`"golden.json"`), []byte(`"../../../freshet-elsewhere"`))
 	})
 	_, err := r.Version(t.Context(), "risk", "1")
-	wantKind(t, err, errkind.Corrupt, "../../../x")
-	if _, err := os.Stat("../../../x"); !errors.Is(err, fs.ErrNotExist) {
+	wantKind(t, err, errkind.Corrupt, "../../../freshet-elsewhere")
+	if _, err := os.Stat("../../../freshet-elsewhere"); !errors.Is(err, fs.ErrNotExist) {
 		t.Error("a file elsewhere was written")
 	}
 }
