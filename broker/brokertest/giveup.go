@@ -117,7 +117,8 @@ func (h *hasty) fetch(ctx context.Context, e *env, sent *atomic.Int64, empty fun
 			return fmt.Sprintf("%d of %d records came within %v, %d fetches were given up", h.next, sent.Load(), e.h.Patience, h.given)
 		}
 		if err != nil {
-			if !canceled(err) {
+			// A connection that another gave up on may fail once; a Fetch is repeated then.
+			if !canceled(err) && !errkind.Of(err).Retryable() {
 				return fmt.Sprintf("Fetch: %v", err)
 			}
 			h.given++
