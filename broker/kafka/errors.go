@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -83,6 +84,9 @@ func (d *Driver) failed(ctx context.Context, err error, format string, args ...a
 		return errkind.Errorf(errkind.Closed, "%s: the driver is closed", what)
 	case ctx.Err() != nil:
 		return fmt.Errorf("%s: %w", what, ctx.Err())
+	}
+	if at, limited := ctx.Deadline(); limited && !time.Now().Before(at) { // the client may see the deadline a moment before the context does
+		return fmt.Errorf("%s: %w", what, context.DeadlineExceeded)
 	}
 	kind := kindOf(err)
 	switch {
