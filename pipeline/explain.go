@@ -19,6 +19,7 @@ type explainer struct {
 	hold event.Column
 	rows []int32
 	attr inference.Attributions
+	id   []byte
 }
 
 func newExplainer(ip *inferPlan) *explainer {
@@ -42,7 +43,7 @@ func (e *explainer) run(ctx context.Context, s *scorer, f *frame, sc *scoring) {
 		}
 		e.rows = e.rows[:0]
 		for row := range f.rows.N {
-			if int(sc.arm[row]) == a && e.wanted(f, sc, row) {
+			if int(sc.arm[row]) == a && e.wanted(s, f, sc, row) {
 				e.rows = append(e.rows, int32(row))
 			}
 		}
@@ -62,7 +63,7 @@ func (e *explainer) run(ctx context.Context, s *scorer, f *frame, sc *scoring) {
 }
 
 // wanted reports whether a row is explained.
-func (e *explainer) wanted(f *frame, sc *scoring, row int) bool {
+func (e *explainer) wanted(s *scorer, f *frame, sc *scoring, row int) bool {
 	if f.skip[row] || sc.path[row] > lineage.FallbackVersion {
 		return false
 	}
@@ -70,7 +71,13 @@ func (e *explainer) wanted(f *frame, sc *scoring, row int) bool {
 		return false
 	}
 	share := e.plan.spec.Explain.Share
-	return share >= 1 || shareOf(f.rows.ID[row]) < share
+	if share >= 1 {
+		return true
+	}
+	// An event without an id is dealt by its place, as results name it.
+	partition, position, _ := f.place(row, s.partition)
+	e.id = appendSource(e.id[:0], f.rows.ID[row], partition, position)
+	return shareOf(e.id) < share
 }
 
 func (e *explainer) explain(ctx context.Context, s *scorer, f *frame, sc *scoring, arm *model.Arm) error {
@@ -123,10 +130,10 @@ func (ip *inferPlan) names(p *Plan) (names []string) {
 }
 
 // shareOf deals an id to a place between 0 and 1: FNV-1a, mixed as SplitMix64 ends.
-func shareOf(id string) float64 {
+func shareOf(id []byte) float64 {
 	h := uint64(14695981039346656037)
-	for i := range len(id) {
-		h = (h ^ uint64(id[i])) * 1099511628211
+	for _, c := range id {
+		h = (h ^ uint64(c)) * 1099511628211
 	}
 	h = (h ^ h>>30) * 0xbf58476d1ce4e5b9
 	h = (h ^ h>>27) * 0x94d049bb133111eb
