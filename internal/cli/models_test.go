@@ -57,6 +57,7 @@ func goldenOf(t *testing.T, name string) string {
 func unclocked(text string) string {
 	for _, r := range [][2]string{
 		{`\d{4}-\d\d-\d\d \d\d:\d\d:\d\d(  \S+:\d+ +)?`, "2026-01-02 03:04:05  "},
+		{`TIME +BY +`, "TIME  BY  "}, // as wide as a process's name
 		{`rollout \d+-\d+-\w+`, "rollout 2-2-x"},
 		{` +\n`, "\n"},
 	} {
