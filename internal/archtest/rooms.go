@@ -53,6 +53,16 @@ var rooms = []room{
 	{path: "model/mlflow", layer: 6},
 	{path: "lineage", layer: 5},
 	{path: "pipeline", layer: 6},
+	// The orchestrator knows no pipeline: it states the interfaces that it needs.
+	{path: "orchestrator", layer: 4},
+	{path: "orchestrator/trace", layer: 5},
+	{path: "orchestrator/forecast", layer: 5},
+	{path: "orchestrator/actuator", layer: 5, kind: port},
+	{path: "orchestrator/actuator/actuatortest", layer: 6, kind: suite},
+	{path: "orchestrator/observe", layer: 5},
+	{path: "orchestrator/policy", layer: 6},
+	{path: "orchestrator/simulate", layer: 6, forTests: true},
+	{path: "orchestrator/learn", layer: 7},
 	{path: "internal/builtin", layer: 7, seesAdapters: true, forTests: true},
 	{path: "console", layer: 7},
 	{path: "bench", layer: 8, seesAdapters: true},
@@ -72,8 +82,6 @@ var rooms = []room{
 	{path: "test/delivery", layer: 11},
 	{path: "test/scaleout", layer: 10},
 }
-
-const adapterLayer = 4
 
 // emptyNames are package names that say nothing about what is inside.
 var emptyNames = []string{"util", "utils", "common", "helper", "helpers", "misc", "types", "interfaces"}
@@ -96,7 +104,7 @@ func roomOf(dir string) *room {
 	if child == "internal" {
 		return best // the port's own
 	}
-	return &room{path: best.path + "/" + child, layer: adapterLayer, kind: adapter}
+	return &room{path: best.path + "/" + child, layer: best.layer + 1, kind: adapter}
 }
 
 func isPort(dir string) bool {
