@@ -28,27 +28,8 @@ type Driver interface {
 	Close() error
 }
 
-// Status is what is there.
-type Status struct {
-	// Workers is the number that is ordered; Ready, Starting and Stopping are those that are there.
-	Workers, Ready, Starting, Stopping int
-	Batch                              int
-	Route                              orchestrator.Route
-	// Ours says that an Apply is in force, until Expires (zero where the driver's orders do not expire by themselves).
-	Ours    bool
-	Expires time.Time
-	// Note says what a person should know: who else scales this unit, what the bounds are.
-	Note string
-}
+// Status is what is there. The loop, which does not see this port, knows it by the same name.
+type Status = orchestrator.Status
 
 // Capabilities says what a driver can do.
-type Capabilities struct {
-	// Workers, Batch and Route can be ordered.
-	Workers, Batch, Route bool
-	// Floor says that the number of workers is a lower bound under which a reactive scaler goes on.
-	Floor bool
-	// Expires says that orders end by themselves when they are not renewed, also when this process is dead.
-	Expires bool
-	// Ready says that Status tells ready workers from starting ones.
-	Ready bool
-}
+type Capabilities = orchestrator.Capabilities
