@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/freshet-io/freshet/errkind"
@@ -42,6 +43,8 @@ type Model struct {
 	demand  demand
 	breaker breaker
 	limit   limit
+	ordered Limit        // what of the Config may be used
+	batch   atomic.Int64 // ordered.Batch, for who submits
 	budget  budget
 	recent  recentCalls
 	live    int       // workers with a batch in hand
@@ -76,6 +79,8 @@ func New(d Driver, c Config) *Model {
 	}
 	m.breaker.cfg = m.cfg.Breaker
 	m.limit = newLimit(m.cfg.Concurrency, m.cfg.Adaptive)
+	m.ordered = Limit{m.cfg.Concurrency, m.cfg.MaxBatch}
+	m.batch.Store(int64(m.cfg.MaxBatch))
 	m.budget = newBudget(m.cfg.RetryBudget, m.cfg.Concurrency)
 	m.work.L, m.space.L = &m.mu, &m.mu
 	m.closing = make(chan struct{})

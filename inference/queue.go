@@ -69,7 +69,7 @@ func (m *Model) take(w *worker) bool {
 	}
 	reason := FlushIdle
 	for {
-		for m.leader || m.waiting == 0 || m.warming || m.live >= m.limit.size() {
+		for m.leader || m.waiting == 0 || m.warming || m.live >= m.places() {
 			if m.closed && m.waiting == 0 && !m.leader {
 				m.work.Broadcast() // the others, too, may go
 				return false
@@ -83,7 +83,7 @@ func (m *Model) take(w *worker) bool {
 			break // else all have expired meanwhile
 		}
 	}
-	room := m.cfg.MaxBatch
+	room := m.ordered.Batch
 	if m.cfg.Prefer == Throughput {
 		room = m.room()
 		m.demand.batch(time.Now())
@@ -111,7 +111,7 @@ func (m *Model) take(w *worker) bool {
 	switch {
 	case m.closed:
 		reason = FlushDrain
-	case rows == m.cfg.MaxBatch || m.waiting > 0 && reason != FlushDeadline:
+	case rows >= m.ordered.Batch || m.waiting > 0 && reason != FlushDeadline:
 		reason = FlushFull
 	}
 	m.live++
@@ -129,7 +129,7 @@ func (m *Model) take(w *worker) bool {
 func (m *Model) fill() FlushReason {
 	m.leader = true
 	defer func() { m.leader = false }()
-	for m.waiting < m.cfg.MaxBatch && m.waiting > 0 && !m.closed {
+	for m.waiting < m.ordered.Batch && m.waiting > 0 && !m.closed {
 		// A first call teaches how long calls take; until then there is nothing to wait by.
 		if !m.service.known() {
 			return FlushIdle
@@ -161,7 +161,7 @@ func (m *Model) bearable(n int, allowed time.Duration, now time.Time) bool {
 		return false
 	}
 	took := m.service.likely(m.padded(n))
-	next := int(m.demand.rate(now)*took.Seconds()) / max(1, m.limit.size())
+	next := int(m.demand.rate(now)*took.Seconds()) / max(1, m.places())
 	return took+m.service.predict(m.padded(next)) < allowed
 }
 
@@ -212,7 +212,7 @@ func (d *demand) rate(now time.Time) float64 {
 // and where the rows left over can still be on time in a call after it. Where that is
 // not so the largest batch is best: it serves most rows a second.
 func (m *Model) room() int {
-	full := m.cfg.MaxBatch
+	full := m.ordered.Batch
 	n := min(m.waiting, full)
 	if n < 2 || !m.service.known() {
 		return full

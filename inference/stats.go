@@ -65,7 +65,7 @@ func (m *Model) Health() Health {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	h := Health{
-		Ready: !m.warming && !m.closed, Breaker: m.breaker.state, Limit: m.limit.size(), Live: m.live,
+		Ready: !m.warming && !m.closed, Breaker: m.breaker.state, Limit: m.places(), Live: m.live,
 		Outstanding: m.calls, Behind: m.behind, Waiting: m.waiting,
 		LastError: m.last.err, Failed: m.last.failed, Answered: m.last.answered,
 	}

@@ -29,12 +29,12 @@ type hand struct {
 
 // deal gives each row to the champion or, in a rollout, to the challenger by the
 // hash of its key. Rows that are dead letters already are left out, and so are
-// late ones where the step does not score them.
-func (d *dealer) deal(s *scorer, f *frame, sc *scoring) {
+// late ones where the step does not score them, and the share that is ordered away from the model.
+func (d *dealer) deal(s *scorer, f *frame, sc *scoring, away float64) {
 	sv := sc.serving
 	d.beside, d.all = d.beside[:0], false
 	late := s.plan.spec.Late != LateAnyway
-	if sv.Challenger() == nil && !late && !anyTrue(f.skip) {
+	if sv.Challenger() == nil && !late && away == 0 && !anyTrue(f.skip) {
 		d.all = true
 		return
 	}
@@ -56,6 +56,10 @@ func (d *dealer) deal(s *scorer, f *frame, sc *scoring) {
 			} else {
 				sc.failed = append(sc.failed, failure{int32(row), 0, inference.ErrExpired})
 			}
+			continue
+		}
+		if away > 0 && s.place(f, row) < away {
+			sc.failed = append(sc.failed, failure{int32(row), 0, errRouted})
 			continue
 		}
 		h := champion

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"math"
+	"sync/atomic"
 	"time"
 
 	"github.com/freshet-io/freshet/errkind"
@@ -35,6 +36,10 @@ type scorer struct {
 	explainer *explainer
 	shadows   *shadows
 	recall    *recall // nil where no labels are counted
+
+	ordered *atomic.Pointer[Capacity] // nil for steps that are not scaled
+	applied appliedCapacity
+	id      []byte // scratch
 }
 
 func (t *task) newScorer(ip *inferPlan) *scorer {
@@ -43,6 +48,9 @@ func (t *task) newScorer(ip *inferPlan) *scorer {
 		plan: ip, service: ip.service, counters: t.p.counters.steps[ip.index], target: p.Spec.Freshness.Target, outputs: ip.outputs, vectors: p.vectors,
 		partition: t.claim.Partition(), log: t.log, filler: newFiller(p, ip), again: newFiller(p, ip),
 		fallbacks: newFallbacks(ip), shadows: newShadows(p, ip), recall: t.p.recalls[ip.index],
+	}
+	if ip == p.main() {
+		s.ordered = &t.p.capacity
 	}
 	if ip.spec.Explain != nil {
 		s.explainer = newExplainer(ip)
@@ -61,7 +69,7 @@ func (s *scorer) submit(ctx context.Context, f *frame) error {
 		sc.try(f.rows.N)
 	}
 	d := &s.dealer
-	d.deal(s, f, sc)
+	d.deal(s, f, sc, s.order(sc.serving))
 	var err error
 	if d.all {
 		err = s.send(ctx, f, sc, sc.serving.Champion(), nil, f.rows.N)
@@ -86,7 +94,7 @@ func (s *scorer) submit(ctx context.Context, f *frame) error {
 // send submits rows to one version.
 func (s *scorer) send(ctx context.Context, f *frame, sc *scoring, arm *model.Arm, rows []int32, n int) error {
 	a := sc.armOf(arm)
-	most := arm.Model.MaxBatch()
+	most := arm.Model.Batch()
 	for from := 0; from < n; from += most {
 		to := min(from+most, n)
 		r := sc.next()

@@ -78,6 +78,7 @@ type Pipeline struct {
 	// labelPatience is the constant; shorter in tests.
 	labelPatience time.Duration
 	began         time.Time
+	capacity      atomic.Pointer[Capacity] // what was ordered; nil: everything
 
 	counters counters
 }
