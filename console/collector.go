@@ -28,6 +28,7 @@ type Collector struct {
 	expressionFaults, lookupMisses                                   *prometheus.Desc
 	behind, age, freshness, sinceArrival, lookup                     *prometheus.Desc
 	batch, inference, inferenceBatch, flushes, busy                  *prometheus.Desc
+	info, target, processed, overdue, busySeconds                    *prometheus.Desc
 	watermark, held, stateKeys, stateBytes                           *prometheus.Desc
 	storedKeys, storedBytes                                          *prometheus.Desc
 	checkpointAge, checkpointBytes                                   *prometheus.Desc
@@ -57,6 +58,11 @@ func newCollector(name string, stats func() pipeline.Stats, lags func(context.Co
 	return &Collector{
 		stats: stats, lags: lags, now: time.Now,
 		consumed:         desc("events_total", "Events read from the source."),
+		info:             desc("pipeline_info", "1; the label says which topic is the source.", "source"),
+		target:           desc("freshness_target_seconds", "The freshness that is promised."),
+		processed:        desc("processed_events_total", "Events of the source that are done with and committed."),
+		overdue:          desc("overdue_results_total", "Results published later than freshness_target_seconds after the broker stored their event."),
+		busySeconds:      desc("inference_busy_seconds_total", "Time that all instances spent in calls.", "step", "version"),
 		predictions:      desc("predictions_total", "Results published durably, by the version that answered each infer step.", "step", "model", "version", "arm"),
 		results:          desc("results_total", "Results published durably."),
 		paths:            desc("prediction_paths_total", "Results by the way to their answer: scored, cached, a fallback, skipped.", "step", "path"),
@@ -126,7 +132,11 @@ func (c *Collector) Describe(ch chan<- *prometheus.Desc) { prometheus.DescribeBy
 func (c *Collector) Collect(ch chan<- prometheus.Metric) {
 	s := c.stats()
 	out := sink(ch)
+	out.gauge(c.info, 1, s.Source)
+	out.gauge(c.target, s.Target.Seconds())
 	out.counter(c.consumed, s.Consumed)
+	out.counter(c.processed, s.Processed)
+	out.counter(c.overdue, s.SinceArrival.Count-s.SinceArrival.AtMost(int64(s.Target)))
 	c.models(out, &s)
 	out.counter(c.failures, s.Failures)
 	out.counter(c.fallbacks, s.Fallbacks)
@@ -223,6 +233,7 @@ func (c *Collector) models(out sink, s *pipeline.Stats) {
 			out.gauge(c.outstanding, float64(m.Health.Outstanding), st.Name, m.Version)
 			out.gauge(c.limit, float64(m.Health.Limit), st.Name, m.Version)
 			out.gauge(c.waiting, float64(m.Health.Waiting), st.Name, m.Version)
+			out <- prometheus.MustNewConstMetric(c.busySeconds, prometheus.CounterValue, m.BusySeconds, st.Name, m.Version)
 			if m.Instances > 0 && s.Running > 0 {
 				out.gauge(c.busy, m.BusySeconds/(s.Running.Seconds()*float64(m.Instances)), st.Name, m.Version)
 			}

@@ -37,7 +37,7 @@ func full() pipeline.Stats {
 	ms := int64(time.Millisecond)
 	return pipeline.Stats{
 		Name: "card-fraud", Model: "fraud-risk", Version: "1.0.0",
-		Consumed: 1000, Predictions: 990, DeadLetters: map[string]uint64{"schema": 8, "late": 2},
+		Source: "transactions", Target: 500 * time.Millisecond, Consumed: 1000, Processed: 996, Predictions: 990, DeadLetters: map[string]uint64{"schema": 8, "late": 2},
 		Failures: 3, Fallbacks: 3, ExpressionFaults: 1, LookupMisses: 15,
 		Late: 2, LatePolicy: pipeline.LateDeadLetter, Filled: 40, LateReadings: 6, Repeats: 1, SourceRepeats: 4,
 		Bridges: []pipeline.BridgeStats{

@@ -13,6 +13,7 @@ import (
 // counters are what all tasks of a pipeline count into, once a batch.
 type counters struct {
 	consumed      atomic.Uint64
+	processed     atomic.Uint64 // of the source, committed by the first stage
 	predictions   atomic.Uint64
 	failures      atomic.Uint64 // rows that the model did not score
 	fallbacks     atomic.Uint64
@@ -94,10 +95,14 @@ type Stats struct {
 	Name string
 	// Model and Version name the champion of the step that gives the score; empty without one.
 	Model, Version string
-	// Consumed counts events read, Predictions results whose commit is durable,
+	// Source is the topic of the events; Target the freshness that is promised.
+	Source string
+	Target time.Duration
+	// Consumed counts events read, Processed those of the source that the first stage has
+	// done with and committed, Predictions results whose commit is durable,
 	// DeadLetters by reason the events that could not be processed.
-	Consumed, Predictions uint64
-	DeadLetters           map[string]uint64
+	Consumed, Processed, Predictions uint64
+	DeadLetters                      map[string]uint64
 	// Failures counts rows that the model did not score, Fallbacks those of them that the fallback did.
 	Failures, Fallbacks uint64
 	// ExpressionFaults counts values that an expression could not compute, LookupMisses keys that a table did not have.
@@ -163,8 +168,9 @@ type StageStats struct {
 func (p *Pipeline) Stats() Stats {
 	c := &p.counters
 	s := Stats{
-		Name:     p.plan.Spec.Name,
-		Consumed: c.consumed.Load(), Predictions: c.predictions.Load(),
+		Name:   p.plan.Spec.Name,
+		Source: p.plan.Spec.Source.Topic, Target: p.plan.Spec.Freshness.Target,
+		Consumed: c.consumed.Load(), Processed: c.processed.Load(), Predictions: c.predictions.Load(),
 		Failures: c.failures.Load(), Fallbacks: c.fallbacks.Load(),
 		ExpressionFaults: c.exprFaults.Load(), LookupMisses: c.lookupMisses.Load(),
 		Late: c.late.Load(), LatePolicy: p.plan.Spec.Source.Late, Filled: c.filled.Load(), LateReadings: c.lateReadings.Load(), Repeats: c.repeats.Load(), SourceRepeats: c.sourceRepeats.Load(), Bridges: p.bridgeStats(),

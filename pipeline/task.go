@@ -416,6 +416,9 @@ func (t *task) runCommitter(stopFront func()) (err error) {
 func (t *task) count(f *frame, now int64) {
 	c := &t.p.counters
 	c.predictions.Add(uint64(f.predictions))
+	if t.stage.index == 0 {
+		c.processed.Add(uint64(f.consumed))
+	}
 	c.batchRows.Record(int64(f.rows.N))
 	c.dead(f.letters)
 	if t.results == nil {
