@@ -1,6 +1,9 @@
 package forecast
 
-import "time"
+import (
+	"math"
+	"time"
+)
 
 // Grid is the regular grid that members live on.
 type Grid struct {
@@ -13,4 +16,172 @@ type Grid struct {
 // Time returns when a step begins.
 func (g Grid) Time(step int64) time.Time {
 	return time.Unix(0, int64(g.Phase)+step*int64(g.Step))
+}
+
+// steps returns how many steps a time is, at least 1.
+func (g Grid) steps(d time.Duration) int {
+	return int(max(1, (d+g.Step/2)/g.Step))
+}
+
+const (
+	// longGap is what members are not led through step by step.
+	longGap = time.Hour
+	// longWindow is the longest window that says anything about its steps.
+	longWindow = 6 * time.Hour
+	// absurdRate is more than any stream has.
+	absurdRate = 1e13
+	// leap is how far behind the newest observation others may come late; three in a row further behind mean that the clock
+	// was set back.
+	leap = time.Minute
+	day  = 24 * time.Hour
+)
+
+var nan = math.NaN()
+
+// gridder makes steps of equal length out of whatever is observed. Times within are
+// nanoseconds since the Unix epoch of the observer's clock, plus shift.
+type gridder struct {
+	grid Grid
+	set  bool
+	// shift is added to the observer's clock, in whole days, so that steps rise where the clock was set back.
+	shift int64
+	// filled is until when observations were taken; the open step began at open·Step + Phase.
+	filled int64
+	open   int64
+	// events and known are of the open step: known is the time of it that was observed.
+	events, known float64
+	// behind counts observations in a row that lie far behind; behindEnd is the end of the last of them.
+	behind    int
+	behindEnd int64
+	// spikes counts steps in a row that were beyond belief; peak is the largest that was believed, forgotten slowly.
+	spikes int
+	peak   float64
+
+	gaps, repeats, refused, jumps int
+}
+
+// observe takes an observation and calls emit for each step that it completes.
+func (g *gridder) observe(endTime time.Time, window time.Duration, rate float64, emit func(step int64, x float64)) {
+	if y := endTime.Year(); y < 1971 || y > 2250 || window <= 0 {
+		g.refused++
+		return
+	}
+	end := endTime.UnixNano()
+	if !g.set {
+		g.set = true
+		g.grid.Phase = time.Duration(end % int64(g.grid.Step))
+		start := end - int64(min(window, longWindow))
+		g.open = g.stepOf(start)
+		g.filled = g.startOf(g.open)
+		if g.filled < start {
+			g.open++
+			g.filled = g.startOf(g.open)
+		}
+	}
+	end += g.shift
+	if end <= g.filled-int64(leap) {
+		end = g.back(end)
+		if end == 0 {
+			return
+		}
+	}
+	g.behind = 0
+	if end <= g.filled {
+		g.repeats++
+		return
+	}
+	if !(rate >= 0 && rate <= absurdRate) || window > longWindow {
+		g.refused++
+		return // its time stays unknown: a gap once something comes behind it
+	}
+	start := max(end-int64(window), g.filled)
+	if start > g.filled {
+		g.advance(start, emit)
+	}
+	for g.filled < end {
+		next := min(end, g.startOf(g.open+1))
+		s := float64(next-g.filled) / 1e9
+		g.events += rate * s
+		g.known += s
+		g.filled = next
+		g.close(emit)
+	}
+}
+
+// back judges an observation from long before what was observed last. It returns the
+// end to take it with; 0 where it is not taken.
+func (g *gridder) back(end int64) int64 {
+	if g.behind == 0 || end > g.behindEnd {
+		g.behind++
+	}
+	g.behindEnd = end
+	if g.behind < 3 {
+		g.repeats++
+		return 0
+	}
+	// The time of the day stays true by shifting whole days.
+	days := (g.filled-end)/int64(day) + 1
+	g.shift += days * int64(day)
+	g.jumps++
+	return end + days*int64(day)
+}
+
+// advance passes time of which nothing is known.
+func (g *gridder) advance(to int64, emit func(int64, float64)) {
+	g.gaps++
+	if to-g.filled > int64(longGap)+2*int64(g.grid.Step) {
+		g.filled = g.startOf(g.open + 1)
+		g.close(emit)
+		g.open = g.stepOf(to)
+		g.filled = to
+		return
+	}
+	for g.filled < to {
+		g.filled = min(to, g.startOf(g.open+1))
+		g.close(emit)
+	}
+}
+
+// close ends the open step where its time is over.
+func (g *gridder) close(emit func(int64, float64)) {
+	if g.filled < g.startOf(g.open+1) {
+		return
+	}
+	x := nan
+	if g.known > 0.3*g.grid.Step.Seconds() {
+		x = g.believe(g.events / g.known)
+	}
+	step := g.open
+	g.open++
+	g.events, g.known = 0, 0
+	emit(step, x)
+}
+
+// believe returns NaN for a step a thousand times above everything before, until it has
+// been so for three steps.
+func (g *gridder) believe(x float64) float64 {
+	if g.peak > 0 && x > 1000*g.peak && x > 1000 {
+		g.spikes++
+		if g.spikes < 3 {
+			g.refused++
+			return nan
+		}
+		g.peak = x
+	}
+	g.spikes = 0
+	g.peak = max(x, g.peak*(1-1e-5))
+	return x
+}
+
+func (g *gridder) startOf(step int64) int64 {
+	return step*int64(g.grid.Step) + int64(g.grid.Phase)
+}
+
+func (g *gridder) stepOf(ns int64) int64 {
+	ns -= int64(g.grid.Phase)
+	q := ns / int64(g.grid.Step)
+	if ns%int64(g.grid.Step) < 0 {
+		q--
+	}
+	return q
 }

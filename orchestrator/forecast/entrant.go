@@ -1,0 +1,95 @@
+package forecast
+
+import "math"
+
+const (
+	// lossMemory is how many scored forecasts a member's loss is remembered for.
+	lossMemory = 300
+	// learningRate turns a loss, as a share of the ensemble's, into the logarithm of a weight.
+	learningRate = 0.1
+	// pause is for how many steps a member that diverged is shut out.
+	pause = 60
+)
+
+// entrant is a member with what the ensemble knows of it.
+type entrant struct {
+	Member
+	weight []float64 // by anchor; 0 where it slept
+	// regret is the member's loss beyond the ensemble's, summed and forgotten, times the learning rate.
+	regret []float64
+	// offsets are quantiles of its errors in units of the scale, by anchor and level.
+	offsets []float64
+	buffer  []float64
+	out     int // steps that it is still shut out
+	diverge bool
+}
+
+func (m *entrant) arrange(anchors, levels int, at []float64) {
+	m.weight = make([]float64, anchors)
+	m.regret = make([]float64, anchors)
+	m.offsets = make([]float64, anchors*levels)
+	m.buffer = make([]float64, anchors)
+	for i := range m.offsets {
+		m.offsets[i] = laplaceQuantile(at[i%levels])
+	}
+}
+
+func laplaceQuantile(l float64) float64 {
+	if l < 0.5 {
+		return math.Log(2 * l)
+	}
+	return -math.Log(2 * (1 - l))
+}
+
+// predict puts the member's points into dst, every n-th place. What is not finite, or far beyond
+// all that was seen, shuts the member out for a while.
+func (m *entrant) predict(leads []int, limit float64, dst []float64, n int) {
+	m.Predict(leads, m.buffer)
+	wild := false
+	for _, v := range m.buffer {
+		if math.IsInf(v, 0) || math.Abs(v) > 10*limit {
+			wild = true
+		}
+	}
+	if wild {
+		m.out, m.diverge = pause, true
+	} else if m.out > 0 {
+		m.out--
+	} else {
+		m.diverge = false
+	}
+	for a, v := range m.buffer {
+		if m.out > 0 {
+			v = nan
+		}
+		dst[a*n] = min(max(v, 0), limit) // NaN stays NaN
+	}
+}
+
+// score takes what came where the member had said point. loss is the ensemble's, scale the size of its errors.
+func (m *entrant) score(a int, point, y, scale, loss float64, levels []float64) {
+	const keep = 1 - 1./lossMemory
+	if point != point {
+		m.regret[a] *= keep // who slept is held to have done as well as the ensemble
+		return
+	}
+	z := (y - point) / scale
+	z = min(max(z, -50), 50)
+	var sum float64
+	o := m.offsets[a*len(levels) : (a+1)*len(levels)]
+	for j, l := range levels {
+		d := z - o[j]
+		if d >= 0 {
+			sum += l * d
+			o[j] += offsetRate * l
+		} else {
+			sum += (l - 1) * d
+			o[j] -= offsetRate * (1 - l)
+		}
+	}
+	sum /= float64(len(levels))
+	m.regret[a] = keep*m.regret[a] + learningRate*min(sum/loss-1, 20)
+}
+
+// offsetRate is how fast the quantiles of a member's errors move, in units of the scale.
+const offsetRate = 0.02
