@@ -6,10 +6,10 @@ import "github.com/freshet-io/freshet/orchestrator"
 // for the call before its own, and then for its own.
 const steadyShare = 0.8
 
-// largestBatch returns the largest batch whose calls leave an event that meets no backlog
+// steadyBatch returns the largest batch whose calls leave an event that meets no backlog
 // within the target: twice the time of a call counts. Larger batches serve more a second, so
 // the largest that is allowed is the cheapest.
-func largestBatch(c *orchestrator.Capacity, o *orchestrator.Objective) int {
+func steadyBatch(c *orchestrator.Capacity, o *orchestrator.Objective) int {
 	most := max(1, c.Batch, c.MaxBatch)
 	if c.PerEvent <= 0 || o.Target <= 0 {
 		return most
@@ -24,7 +24,7 @@ func largestBatch(c *orchestrator.Capacity, o *orchestrator.Objective) int {
 // batches returns the sizes that are worth weighing, largest first: only the largest where
 // calls are short against the target, since a larger call then costs the backlog next to nothing of its allowance.
 func batches(c *orchestrator.Capacity, o *orchestrator.Objective, into []int) []int {
-	b := largestBatch(c, o)
+	b := steadyBatch(c, o)
 	into = append(into[:0], b)
 	if c.Service(float64(b)) < 0.1*o.Target.Seconds() {
 		return into

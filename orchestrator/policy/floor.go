@@ -72,7 +72,7 @@ func (f *Floor) Decide(in *orchestrator.Input) orchestrator.Decision {
 	if s.Known&(orchestrator.KnownArrivals|orchestrator.KnownLag) == 0 || s.Known&orchestrator.KnownArrivals == 0 && f.past.n == 0 {
 		return orchestrator.Decision{Workers: in.Target, Hold: true, Reason: "Neither rate nor lag is known."}
 	}
-	batch := largestBatch(in.Capacity, in.Objective)
+	batch := steadyBatch(in.Capacity, in.Objective)
 	mu := in.Capacity.Rate(batch)
 	rate, backlog := f.measure(in, batch)
 	work := rate/(mu*f.set.Utilisation) + backlog/(mu*f.set.CatchUp.Seconds())
