@@ -42,6 +42,8 @@ type Options struct {
 	Envelope func(topic string) func(payload []byte) (id, key []byte)
 	// Lineage finds the records of predictions; nil offers none.
 	Lineage LineageFunc
+	// Capacity finds what holds the capacity of a pipeline; nil offers none.
+	Capacity CapacityFunc
 	// MaxBody is the largest request body other than NDJSON, in bytes; 16 MiB by default.
 	MaxBody int64
 	// Drain is how long Serve waits for requests in progress at its end; 10 s by default.
@@ -105,10 +107,14 @@ func New(o Options) *Server {
 	mux.HandleFunc("GET /topics/{topic}/info", s.topicInfo)
 	mux.HandleFunc("GET /pipelines/{pipeline}/lineage", s.searchLineage)
 	mux.HandleFunc("GET /pipelines/{pipeline}/lineage/{event}", s.eventLineage)
+	mux.HandleFunc("GET /pipelines/{pipeline}/capacity", s.getCapacity)
+	mux.HandleFunc("PUT /pipelines/{pipeline}/capacity", s.putCapacity)
+	mux.HandleFunc("DELETE /pipelines/{pipeline}/capacity", s.deleteCapacity)
 	for path, allow := range map[string]string{
 		"/livez": "GET", "/readyz": "GET", "/metrics": "GET", "/topics": "GET",
 		"/topics/{topic}": "GET, POST", "/topics/{topic}/info": "GET",
 		"/pipelines/{pipeline}/lineage": "GET", "/pipelines/{pipeline}/lineage/{event}": "GET",
+		"/pipelines/{pipeline}/capacity": "GET, PUT, DELETE",
 	} {
 		mux.HandleFunc(path, func(w http.ResponseWriter, r *http.Request) {
 			w.Header().Set("Allow", allow)
@@ -117,7 +123,7 @@ func New(o Options) *Server {
 	}
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		writeProblem(w, problem{Status: http.StatusNotFound, Detail: fmt.Sprintf(
-			"no such path %q; there are /topics, /topics/{topic}, /topics/{topic}/info, /pipelines/{pipeline}/lineage, /livez, /readyz and /metrics", r.URL.Path)})
+			"no such path %q; there are /topics, /topics/{topic}, /topics/{topic}/info, /pipelines/{pipeline}/lineage, /pipelines/{pipeline}/capacity, /livez, /readyz and /metrics", r.URL.Path)})
 	})
 	s.handler = s.logged(s.guard(mux))
 	return s

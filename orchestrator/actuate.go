@@ -31,6 +31,8 @@ type Status struct {
 	Workers, Ready, Starting, Stopping int
 	Batch                              int
 	Route                              Route
+	// Most and MostBatch bound what can be ordered; 0 where that is not known.
+	Most, MostBatch int
 	// Ours says that an Apply is in force, until Expires (zero where the actuator's orders do not expire by themselves).
 	Ours    bool
 	Expires time.Time

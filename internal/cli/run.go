@@ -15,6 +15,7 @@ import (
 	"github.com/freshet-io/freshet/errkind"
 	"github.com/freshet-io/freshet/internal/builtin"
 	"github.com/freshet-io/freshet/lineage"
+	"github.com/freshet-io/freshet/orchestrator/actuator"
 	"github.com/freshet-io/freshet/pipeline"
 )
 
@@ -119,6 +120,14 @@ func (a *app) run(ctx context.Context, file string, f runFlags) (err error) {
 	registry.MustRegister(console.NewCollector(p))
 	o := a.consoleOptions(b)
 	o.Lineage = library.Records
+	held := builtin.HoldCapacity(p)
+	defer func() { err = errors.Join(err, held.Close()) }()
+	o.Capacity = func(name string) (actuator.Driver, error) {
+		if name != plan.Spec.Name {
+			return nil, errkind.Errorf(errkind.NotFound, "this process runs the pipeline %s, not %s", plan.Spec.Name, name)
+		}
+		return held, nil
+	}
 	o.Metrics, o.Envelope = registry, envelope
 	o.Ready = func() error {
 		if !p.Ready() {
