@@ -23,6 +23,7 @@ type dealer struct {
 	quota []int   // by ready worker
 	pool  []int32 // partitions to give away
 	sort  []int32
+	rng   *rand.Rand
 	all   []int32 // the partitions in an order that has nothing to do with their shares
 }
 
@@ -48,8 +49,8 @@ func (e *engine) initParts() {
 	for i := range e.deal.all {
 		e.deal.all[i] = int32(i)
 	}
-	r := rand.New(rand.NewPCG(e.w.Seed, 0x7061727473))
-	r.Shuffle(n, func(i, j int) { e.deal.all[i], e.deal.all[j] = e.deal.all[j], e.deal.all[i] })
+	e.deal.rng = rand.New(rand.NewPCG(e.w.Seed, 0x7061727473))
+	e.deal.rng.Shuffle(n, func(i, j int) { e.deal.all[i], e.deal.all[j] = e.deal.all[j], e.deal.all[i] })
 }
 
 // rates says what each ready worker can do.
@@ -127,7 +128,10 @@ func (e *engine) dealWorkers(pause bool) {
 		}
 		for i, w := range e.ready {
 			for len(w.parts) > d.quota[i] {
+				// By lot: neither those that moved before nor those that never did.
 				last := len(w.parts) - 1
+				i := d.rng.IntN(len(w.parts))
+				w.parts[i], w.parts[last] = w.parts[last], w.parts[i]
 				d.pool = append(d.pool, w.parts[last])
 				w.parts = w.parts[:last]
 			}

@@ -103,8 +103,7 @@ func (e *engine) light(u *unit, in, t, end float64) {
 	if mass <= 0 {
 		return
 	}
-	each := in / u.servers // what one of its workers gets
-	rows, service, cycle, busy := e.call(each, u.factor)
+	rows, service, wait, busy := e.call(u, in)
 	e.win.busy += busy * (end - t) * u.servers
 	calls := mass / rows
 	e.win.calls += calls
@@ -112,7 +111,7 @@ func (e *engine) light(u *unit, in, t, end float64) {
 	e.win.callTime += calls * service
 	e.served += mass
 	// Whoever comes while a call runs (or is being filled) waits for its end.
-	wait, waiting := cycle/u.servers, 1.0
+	waiting := 1.0
 	if busy < 1 && e.linger == 0 {
 		waiting = busy
 		e.fresh.add(service, mass*(1-busy))
@@ -137,21 +136,23 @@ func (h *freshness) addLight(x, wait, mass float64) {
 	h.add(x+7*wait, mass)
 }
 
-// call says how a worker calls that gets in events a second and keeps up: the events of a call, its time, the
-// time from call to call, and the share of time that it is in calls.
-func (e *engine) call(in, factor float64) (rows, service, cycle, busy float64) {
-	over, per := e.overhead*factor, e.perEvent*factor
+// call says how a unit calls that gets in events a second and keeps up: the events of a call, its time, the
+// time from the beginning of one call to that of the next, and the share of time that its workers are in calls.
+func (e *engine) call(u *unit, in float64) (rows, service, cycle, busy float64) {
+	over, per := e.overhead*u.factor, e.perEvent*u.factor
+	each := in / u.servers
 	rows = 1
-	if free := 1 - in*per; free > 0 {
-		rows = max(1, in*over/free)
+	if free := 1 - each*per; free > 0 {
+		rows = max(1, each*over/free)
 	}
 	rows = min(rows, e.batch)
 	service = over + per*rows
-	if e.linger <= service {
+	cycle = service / u.servers
+	if e.linger <= cycle {
 		if rows > 1 {
-			return rows, service, service, 1
+			return rows, service, cycle, 1
 		}
-		return rows, service, service, min(1, in*service)
+		return rows, service, cycle, min(1, each*service)
 	}
 	cycle = e.linger
 	rows = in * cycle
@@ -159,12 +160,12 @@ func (e *engine) call(in, factor float64) (rows, service, cycle, busy float64) {
 	case rows < 1:
 		rows = 1
 		service = over + per
-		return rows, service, cycle, min(1, in*service)
+		return rows, service, cycle, min(1, each*service)
 	case rows > e.batch:
 		rows, cycle = e.batch, e.batch/in
 	}
 	service = over + per*rows
-	return rows, service, cycle, min(1, service/cycle)
+	return rows, service, cycle, min(1, service/(cycle*u.servers))
 }
 
 // merge joins the first two groups of a unit, which have come to the same front.

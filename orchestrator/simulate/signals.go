@@ -80,17 +80,17 @@ func (e *engine) state(s *orchestrator.Signals) {
 			return
 		}
 		if g.front >= e.now || g.seg == cur && g.weight*e.segs[cur].rate <= u.rate && e.now-g.front < 1e-9 {
-			in := g.weight * e.segs[cur].rate / u.servers
+			in := g.weight * e.segs[cur].rate
 			if in <= 0 {
 				return
 			}
-			_, service, cycle, busy := e.call(in, u.factor)
-			wait := cycle / (2 * u.servers)
+			_, service, cycle, busy := e.call(u, in)
+			wait := cycle / 2
 			if busy < 1 && e.linger == 0 {
 				wait *= busy
 			}
-			inFlight += in * service * u.servers
-			lag += in * (service + wait) * u.servers
+			inFlight += in * service
+			lag += in * (service + wait)
 			oldest = max(oldest, service+wait)
 			return
 		}
