@@ -3,6 +3,7 @@ package policy
 import (
 	"math"
 	"math/rand/v2"
+	"slices"
 
 	"github.com/freshet-io/freshet/orchestrator"
 )
@@ -24,7 +25,7 @@ func (f *fleet) update(c *orchestrator.Capacity, top int) {
 		top = min(top, p)
 	}
 	same := f.parts == c.Partitions && len(f.shares) == len(c.Shares) && (len(c.Shares) == 0 || &f.shares[0] == &c.Shares[0])
-	if same && f.top == top && math.Abs(f.exponent-c.Exponent) < 1e-3 {
+	if same && f.top == top && math.Abs(f.exponent-c.Exponent) < 5e-3 {
 		return
 	}
 	f.parts, f.shares, f.exponent, f.top = c.Partitions, c.Shares, c.Exponent, top
@@ -66,10 +67,10 @@ func (f *fleet) skew(c *orchestrator.Capacity) {
 	}
 	rng := rand.New(rand.NewPCG(uint64(p), 1))
 	worst := make([]float64, f.top+1)
+	loads := make([]float64, f.top)
 	for range deals {
 		order := rng.Perm(p)
 		for n := 1; n <= f.top; n++ {
-			most := 0.0
 			for w, at := 0, 0; w < n; w++ {
 				end := at + p/n
 				if w < p%n {
@@ -79,9 +80,9 @@ func (f *fleet) skew(c *orchestrator.Capacity) {
 				for ; at < end; at++ {
 					sum += c.Shares[order[at]]
 				}
-				most = max(most, sum)
+				loads[w] = sum / total
 			}
-			worst[n] += most / total / deals
+			worst[n] += busiest(loads[:n]) / deals
 		}
 	}
 	for n := 1; n <= f.top; n++ {
@@ -89,6 +90,23 @@ func (f *fleet) skew(c *orchestrator.Capacity) {
 		loss := float64((p+n-1)/n) / float64(p) / worst[n]
 		f.eff[n] *= min(loss, 1)
 	}
+}
+
+// beyond is the share of the events that may meet workers with more to do than is reckoned with: to
+// save the last of many workers would cost more than its few events are worth.
+const beyond = 0.03
+
+// busiest is the load that all but beyond of the events meet, between the loads of neighbours.
+func busiest(loads []float64) float64 {
+	slices.Sort(loads)
+	left := beyond
+	for i := len(loads) - 1; i > 0; i-- {
+		if left < loads[i] {
+			return loads[i] - left/loads[i]*(loads[i]-loads[i-1])
+		}
+		left -= loads[i]
+	}
+	return loads[0]
 }
 
 // of returns what n workers do, in workers.

@@ -267,20 +267,26 @@ func (h *Horizon) windows(p *plan, now time.Time, wait, keep float64) {
 // backlog is what waits now: what the signals said, and what came on top since.
 func (h *Horizon) backlog(in *orchestrator.Input, mu float64, batch int) float64 {
 	s := in.Signals
-	b := 0.0
+	size := s.Batch
+	if !s.Known.Has(orchestrator.KnownBatch) || !(size > 0) {
+		size = float64(batch)
+	}
+	lag, old := -1.0, -1.0
 	if s.Known.Has(orchestrator.KnownLag) {
-		b = s.Lag
+		lag = s.Lag
 		if s.Known.Has(orchestrator.KnownInFlight) {
-			b = max(0, b-s.InFlight/2)
+			lag = max(0, lag-s.InFlight)
 		}
 	}
 	if s.Known.Has(orchestrator.KnownOldest) {
-		size := s.Batch
-		if !s.Known.Has(orchestrator.KnownBatch) || !(size > 0) {
-			size = float64(batch)
-		}
-		age := min(max(0, s.Oldest.Seconds()-in.Capacity.Service(size)), 1e6)
-		b = max(b, h.past.between(s.Time.Add(-time.Duration(age*float64(time.Second))), s.Time))
+		age := min(max(0, s.Oldest.Seconds()-1.5*in.Capacity.Service(size)), 1e6)
+		old = h.past.between(s.Time.Add(-time.Duration(age*float64(time.Second))), s.Time)
+	}
+	// The oldest tells of the partition that is furthest behind, the lag of all of them: what
+	// has to be in time lies between.
+	b := max(lag, old, 0)
+	if lag >= 0 && old > lag {
+		b = (lag + old) / 2
 	}
 	ready := max(0, in.Target-len(h.pipe.since))
 	stale := max(0, in.Now.Sub(s.Time).Seconds())
