@@ -55,6 +55,7 @@ func (e *engine) initParts() {
 
 // rates says what each ready worker can do.
 func (e *engine) rates() {
+	e.calm.is, e.calm.stale = false, true
 	n := len(e.ready)
 	loss := 1.0
 	if x := e.w.Capacity.Exponent; x > 0 && x != 1 && n > 0 {
@@ -185,6 +186,7 @@ func (e *engine) resume() {
 
 // regroup builds a worker's groups from its partitions' fronts.
 func (e *engine) regroup(w *worker) {
+	e.calm.is, e.calm.stale = false, true
 	s := e.deal.sort[:0]
 	for _, p := range w.parts {
 		if e.parts[p].until <= e.now {

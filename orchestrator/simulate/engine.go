@@ -57,6 +57,7 @@ type engine struct {
 
 	shared  unit // where Partitions is 0
 	parts   []partition
+	calm    calm
 	pauses  []float64 // ends of rebalances, rising
 	still   float64   // the oldest front of partitions that nobody serves
 	changed bool      // the ready workers, since the last deal
@@ -109,7 +110,7 @@ func newEngine(w *World, p orchestrator.Pilot) (*engine, error) {
 	ticks := len(w.Arrivals.Counts)
 	e.end = e.step * float64(ticks)
 	e.res.Seconds = e.end
-	e.segs = make([]segment, 0, ticks+16)
+	e.segs = make([]segment, 0, 1024)
 	minutes := int(e.end/60) + 1
 	e.minuteAll, e.minuteLate = make([]float64, minutes), make([]float64, minutes)
 	e.fresh.lo, e.fresh.hi = fineLen, -1
@@ -199,30 +200,40 @@ func (e *engine) advanceAll(t float64) {
 	paid := float64(len(e.ready) + len(e.starting) + e.stopping)
 	e.res.WorkerSeconds += paid * dt
 	e.win.readyTime += float64(len(e.ready)) * dt
-	oldest := e.still
-	if e.faults.paused == 0 {
-		if e.parts == nil {
-			e.advance(&e.shared, e.now, t)
-		} else {
-			for _, w := range e.ready {
-				e.advance(&w.unit, e.now, t)
-			}
-		}
-	}
-	if e.parts == nil {
-		oldest = e.shared.groups[0].front
-	} else {
-		for _, w := range e.ready {
-			if len(w.groups) > 0 && w.groups[0].front < oldest {
-				oldest = w.groups[0].front
-			}
-		}
-	}
+	oldest := e.serve(t)
 	e.now = t
 	e.watch(oldest)
 	if e.points > 0 {
 		e.tally(dt, all, paid, t-oldest)
 	}
+}
+
+// serve lets workers serve up to t, and returns the oldest front then.
+func (e *engine) serve(t float64) float64 {
+	if e.parts == nil {
+		if e.faults.paused == 0 {
+			e.advance(&e.shared, e.now, t)
+		}
+		return e.shared.groups[0].front
+	}
+	if e.keepsUp() {
+		e.serveAlike(t)
+		return t
+	}
+	oldest, behind := e.still, e.still < never || e.faults.paused > 0
+	for _, w := range e.ready {
+		if e.faults.paused == 0 {
+			e.advance(&w.unit, e.now, t)
+		}
+		if len(w.groups) > 0 {
+			oldest = min(oldest, w.groups[0].front)
+			behind = behind || len(w.groups) > 1 || w.groups[0].front < t
+		}
+	}
+	if !behind && len(e.ready) > 0 {
+		e.becomeCalm()
+	}
+	return oldest
 }
 
 // routed counts events that a tier answers.
@@ -239,6 +250,7 @@ func (e *engine) routed(t, mass float64) {
 
 // timers carries out what is due now, and finds what is due next.
 func (e *engine) timers() {
+	e.bringUp()
 	for len(e.ending) > 0 && e.ending[0].until <= e.now {
 		e.stopping -= e.ending[0].n
 		e.ending = e.ending[:copy(e.ending, e.ending[1:])]
@@ -400,6 +412,7 @@ func (e *engine) reroute(r orchestrator.Route) {
 // finish writes the result.
 func (e *engine) finish() *Result {
 	r := e.res
+	e.bringUp()
 	e.leaveBehind()
 	r.Served = e.served
 	r.RouteCost = max(0, r.RouteCost)

@@ -38,7 +38,7 @@ func (e *engine) advance(u *unit, t, end float64) {
 				continue
 			}
 			if in := g.weight * e.segs[cur].rate; in <= u.rate {
-				e.light(u, in, t, end)
+				e.light(u, in, 1, t, end)
 				g.front = end
 				return
 			}
@@ -97,14 +97,14 @@ func (e *engine) backlogged(u *unit, g *group, in, to, t, end float64) {
 	e.win.fullTime += calls * u.full
 }
 
-// light counts what u serves from t to end while it keeps up with in events a second.
-func (e *engine) light(u *unit, in, t, end float64) {
-	mass := in * (end - t)
+// light counts what units like u serve from t to end while each keeps up with in events a second.
+func (e *engine) light(u *unit, in, units, t, end float64) {
+	mass := in * (end - t) * units
 	if mass <= 0 {
 		return
 	}
 	rows, service, wait, busy := e.call(u, in)
-	e.win.busy += busy * (end - t) * u.servers
+	e.win.busy += busy * (end - t) * u.servers * units
 	calls := mass / rows
 	e.win.calls += calls
 	e.win.rows += mass
