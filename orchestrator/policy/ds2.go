@@ -97,10 +97,10 @@ func (p *ds2) Decide(in *orchestrator.Input) orchestrator.Decision {
 	rate := s.Served / (use * float64(s.Ready))
 	optimal := s.Arrivals / rate
 	want := roundUp((1 + p.config.Factor) * optimal)
-	adjusted := ""
+	adjusted := 1.0
 	if ratio := s.Arrivals / s.Served; want <= in.Target && ratio > p.config.RateRatio {
 		want = roundUp(ratio * float64(want))
-		adjusted = fmt.Sprintf(", times %.2f as arrivals are that much more than served", ratio)
+		adjusted = ratio
 	}
 	n := min(max(want, low), high)
 	change := n > in.Target || n < in.Target-1 || in.Target > high
@@ -108,15 +108,18 @@ func (p *ds2) Decide(in *orchestrator.Input) orchestrator.Decision {
 	why := ""
 	switch {
 	case p.evaluations < p.config.Activation:
-		d.Workers, why = in.Target, fmt.Sprintf("; evaluation %d of %d", p.evaluations, p.config.Activation)
+		d.Workers, why = in.Target, "; not enough evaluations yet"
 	case !change:
-		d.Workers, why = in.Target, fmt.Sprintf("; not enough of a change from %d", in.Target)
+		d.Workers, why = in.Target, "; not enough of a change"
 	default:
 		p.asked, p.epochs, p.evaluations = n, 0, 0
 	}
 	if in.Explain {
-		d.Reason = fmt.Sprintf("%.1f arrivals/s at a true rate of %.1f/s a worker (served %.1f/s in %.0f %% of the time) need %.2f workers, so %d%s%s",
-			s.Arrivals, rate, s.Served, 100*use, optimal, n, adjusted, why)
+		d.Reason = fmt.Sprintf("%.1f arrivals/s at a true rate of %.1f/s a worker (served %.1f/s in %.0f %% of the time) need %.2f workers, so %d%s",
+			s.Arrivals, rate, s.Served, 100*use, optimal, n, why)
+		if adjusted > 1 {
+			d.Reason += fmt.Sprintf("; times %.2f, as arrivals are that much more than served", adjusted)
+		}
 	}
 	return d
 }

@@ -218,7 +218,7 @@ func (f *flink) scale(in *orchestrator.Input, m flinkMetrics) orchestrator.Decis
 		}
 		f.lower.most = max(f.lower.most, want)
 		if in.Now.Sub(f.lower.since) < c.ScaleDownInterval {
-			n, why = in.Target, fmt.Sprintf("; lowered %v after it was first wished, at the earliest", c.ScaleDownInterval)
+			n, why = in.Target, "; lowered only a scale-down interval after it was first wished"
 		} else {
 			n = f.lower.most
 		}

@@ -25,7 +25,7 @@ type ForesightConfig struct {
 
 // DefaultForesight is right for start-ups that vary by a fifth.
 func DefaultForesight() ForesightConfig {
-	return ForesightConfig{Ask: 5 * time.Second, Jitter: 0.2, HeadRoom: 1.05, Slack: 0.8}
+	return ForesightConfig{Ask: 5 * time.Second, Jitter: 0.2, HeadRoom: 1.03, Slack: 0.5}
 }
 
 func (c *ForesightConfig) validate() error {
@@ -84,8 +84,9 @@ func (f *foresight) Decide(in *orchestrator.Input) orchestrator.Decision {
 	if i < len(f.orders) {
 		n = min(max(f.orders[i], low), high)
 	}
-	return orchestrator.Decision{
-		Workers: n, Batch: f.batch,
-		Reason: explain(in, "the most that will be needed in the next %v is %d workers in calls of %d", f.lead, n, f.batch),
+	d := orchestrator.Decision{Workers: n, Batch: f.batch}
+	if in.Explain {
+		d.Reason = fmt.Sprintf("the most that will be needed in the next %v is %d workers in calls of %d", f.lead, n, f.batch)
 	}
+	return d
 }

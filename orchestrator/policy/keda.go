@@ -12,9 +12,9 @@ import (
 // KEDAConfig is a ScaledObject with one trigger on the lag of a log (kafka, or nats-jetstream where
 // Capacity.Partitions is 0).
 type KEDAConfig struct {
-	// LagThreshold is the lag per worker to keep, events. LagSeconds, when positive, gives it instead as
-	// that many seconds of one worker's work: LagSeconds·Capacity.Rate.
-	LagThreshold, LagSeconds float64
+	// LagThreshold is the lag per worker to keep, events. LagCalls or LagSeconds, when positive, give it instead in
+	// units of a worker: as that many full calls (Capacity.Batch), or seconds of its work (Capacity.Rate).
+	LagThreshold, LagCalls, LagSeconds float64
 	// ActivationLag is the lag above which the trigger is active.
 	ActivationLag float64
 	// Polling and Cooldown matter between 0 and 1 workers only: how often the trigger is asked, and
@@ -43,9 +43,12 @@ func (c *KEDAConfig) validate() error {
 	if c.Cooldown < 0 {
 		return errkind.Errorf(errkind.Config, "cooldown is %v: it may not be negative", c.Cooldown)
 	}
-	err := within("lag_threshold", c.LagThreshold, 1, 1e15)
-	if c.LagSeconds != 0 {
-		err = within("lag_seconds", c.LagSeconds, 1e-6, 1e9)
+	if c.LagCalls > 0 && c.LagSeconds > 0 {
+		return errkind.Errorf(errkind.Config, "lag_calls is %v and lag_seconds %v: give one of them", c.LagCalls, c.LagSeconds)
+	}
+	err := firstError(within("lag_calls", c.LagCalls, 0, 1e9), within("lag_seconds", c.LagSeconds, 0, 1e9))
+	if c.LagCalls == 0 && c.LagSeconds == 0 && err == nil {
+		err = within("lag_threshold", c.LagThreshold, 1, 1e15)
 	}
 	return firstError(err, within("activation_lag", c.ActivationLag, 0, 1e15),
 		positive("polling", c.Polling), positive("sync", c.Sync),
@@ -74,13 +77,20 @@ type keda struct {
 func (k *keda) Name() string          { return "keda" }
 func (k *keda) Period() time.Duration { return min(k.config.Sync, k.config.Polling) }
 func (k *keda) WantsPartitions() bool { return k.config.LimitToLagging }
+
+// threshold is in whole events, as the trigger's is.
 func (k *keda) threshold(c *orchestrator.Capacity) float64 {
-	if k.config.LagSeconds > 0 {
-		if t := math.Floor(k.config.LagSeconds * c.Rate(0)); usable(t) {
-			return max(1, t)
-		}
+	t := k.config.LagThreshold
+	switch {
+	case k.config.LagCalls > 0:
+		t = k.config.LagCalls * float64(max(c.Batch, 1))
+	case k.config.LagSeconds > 0:
+		t = k.config.LagSeconds * c.Rate(0)
 	}
-	return max(1, math.Floor(k.config.LagThreshold))
+	if !usable(t) {
+		return math.MaxInt64
+	}
+	return max(1, math.Floor(t))
 }
 
 func (k *keda) Decide(in *orchestrator.Input) orchestrator.Decision {

@@ -72,7 +72,7 @@ func known(name string) (func() (orchestrator.Policy, error), map[string]any) {
 	case "keda":
 		c := DefaultKEDA()
 		return func() (orchestrator.Policy, error) { return NewKEDA(c) }, behaviorFields(&c.Behavior, map[string]any{
-			"lag_threshold": &c.LagThreshold, "lag_seconds": &c.LagSeconds, "activation_lag": &c.ActivationLag, "polling": &c.Polling,
+			"lag_threshold": &c.LagThreshold, "lag_calls": &c.LagCalls, "lag_seconds": &c.LagSeconds, "activation_lag": &c.ActivationLag, "polling": &c.Polling,
 			"cooldown": &c.Cooldown, "allow_idle": &c.AllowIdle, "limit_to_lagging": &c.LimitToLagging, "even": &c.Even,
 			"sync": &c.Sync, "tolerance": &c.ToleranceUp, "tolerance_down": &c.ToleranceDown,
 		})

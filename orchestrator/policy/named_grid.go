@@ -11,43 +11,53 @@ func Grid(name string) []map[string]any {
 	switch name {
 	case "static":
 		return cross(
-			axis("quantile", 0.5, 0.75, 0.9, 0.95, 0.975, 0.99, 0.999, 1.0),
-			axis("head_room", 1.0, 1.15, 1.3))
+			axis("quantile", 0.5, 0.7, 0.8, 0.9, 0.95, 0.98, 0.995, 1.0),
+			axis("head_room", 0.9, 1.0, 1.15))
 	case "static-peak":
 		return cross(axis("head_room", 1.0))
 	case "hpa":
 		// The CPU of workers that take what there is says little; an engineer who sees that lets them wait
 		// for full calls (busy: work) or turns to events a second.
-		return append(append(
-			cross(axis("target", 0.3, 0.5, 0.7, 0.9), axis("stabilization_down", 0*time.Second, 300*time.Second)),
-			cross(axis("busy", string(BusyWork)), axis("target", 0.4, 0.5, 0.6, 0.7, 0.8), axis("stabilization_down", 60*time.Second, 300*time.Second))...),
-			cross(axis("metric", "rate"), axis("target", 0.5, 0.6, 0.7, 0.8, 0.9), axis("tolerance", 0.0), axis("stabilization_down", 300*time.Second))...)
+		return join(
+			cross(axis("target", 0.3, 0.5, 0.7, 0.8), axis("stabilization_down", 0*time.Second, 300*time.Second)),
+			cross(axis("busy", string(BusyWork)), axis("target", 0.5, 0.6, 0.7, 0.8, 0.85), axis("stabilization_down", 60*time.Second, 300*time.Second)),
+			cross(axis("metric", "rate"), axis("target", 0.6, 0.7, 0.8, 0.85, 0.9, 0.95), axis("tolerance", 0.0), axis("tolerance_down", 0.0)))
 	case "keda":
-		// A worker's own share of the lag is what it holds, rate × time in hand. The larger
-		// thresholds rely on a backlog of some seconds.
-		return append(
-			cross(axis("lag_seconds", 0.05, 0.1, 0.2, 0.4, 1.0, 3.0, 10.0), axis("stabilization_down", 0*time.Second, 60*time.Second, 300*time.Second)),
-			cross(axis("lag_threshold", 10.0), axis("stabilization_down", 0*time.Second, 60*time.Second, 300*time.Second))...)
+		// A worker's share of the lag is what it holds, up to about one and a half calls; above that only a
+		// backlog asks for more, and growth has to be slowed down lest it saw-tooth.
+		slow := []HPAPolicy{{Type: "Pods", Value: 4, Period: time.Minute}}
+		return join(
+			cross(axis("lag_calls", 0.3, 0.6, 1.0, 1.2, 1.3, 1.4), axis("stabilization_down", 0*time.Second, 60*time.Second, 300*time.Second)),
+			cross(axis("lag_seconds", 2.0, 10.0), axis("stabilization_down", 60*time.Second, 300*time.Second)),
+			cross(axis("lag_seconds", 1.0, 3.0), axis("policies_up", slow)),
+			cross(axis("lag_threshold", 10.0)))
 	case "kpa":
-		return append(
+		return join(
 			cross(axis("utilization", 0.5, 0.6, 0.7, 0.8, 0.9, 0.95), axis("stable", 30*time.Second, 60*time.Second, 120*time.Second)),
-			cross(axis("utilization", 0.7, 0.8, 0.9), axis("scale_down_delay", 120*time.Second, 600*time.Second))...)
+			cross(axis("utilization", 0.7, 0.8, 0.9), axis("scale_down_delay", 120*time.Second, 600*time.Second)))
 	case "ds2":
-		return append(
+		return join(
 			cross(axis("busy", string(BusyWork)), axis("factor", 0.0, 0.1, 0.2, 0.35, 0.5, 0.75), axis("interval", 10*time.Second, 30*time.Second, 60*time.Second)),
-			cross(axis("factor", 0.0, 0.2, 0.5), axis("interval", 10*time.Second, 60*time.Second))...)
+			cross(axis("factor", 0.0, 0.2, 0.5), axis("interval", 10*time.Second, 60*time.Second)))
 	case "flink":
-		// Windows and intervals down to what its users set for minutes of freshness, and the defaults.
-		quick := cross(
-			axis("busy", string(BusyWork)), axis("utilization", 0.5, 0.6, 0.7, 0.8),
-			axis("window", 1*time.Minute, 3*time.Minute), axis("stabilization", 30*time.Second),
-			axis("scale_down_interval", 5*time.Minute, 20*time.Minute), axis("restart", 60*time.Second),
-			axis("catch_up", 2*time.Minute), axis("boundary", 0.1), axis("reconcile", 15*time.Second))
-		slow := cross(
-			axis("busy", string(BusyCalls), string(BusyWork)), axis("utilization", 0.4, 0.6, 0.7))
-		return append(quick, slow...)
+		// Windows and intervals down to what its users set where freshness matters, and its own.
+		return join(
+			cross(axis("busy", string(BusyWork)), axis("utilization", 0.5, 0.6, 0.7, 0.8, 0.9), axis("boundary", 0.1),
+				axis("window", 1*time.Minute, 3*time.Minute), axis("scale_down_interval", 5*time.Minute, 20*time.Minute),
+				axis("stabilization", 30*time.Second), axis("restart", 30*time.Second), axis("catch_up", 10*time.Minute), axis("reconcile", 15*time.Second)),
+			cross(axis("utilization", 0.5, 0.7)),
+			cross(axis("busy", string(BusyWork)), axis("utilization", 0.5, 0.7)))
 	}
 	return []map[string]any{{}}
+}
+
+// join is all of them in a row.
+func join(grids ...[]map[string]any) []map[string]any {
+	var out []map[string]any
+	for _, g := range grids {
+		out = append(out, g...)
+	}
+	return out
 }
 
 // choice is one setting and its values.

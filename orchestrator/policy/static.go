@@ -59,5 +59,9 @@ func (s *static) Decide(in *orchestrator.Input) orchestrator.Decision {
 		s.workers = max(1, quantileNeed(s.config.Arrivals, &workers, in.Capacity.Rate(0)/s.config.HeadRoom, in.Objective.Target, s.config.Quantile))
 	}
 	n := min(max(s.workers, low), high)
-	return orchestrator.Decision{Workers: n, Reason: explain(in, "always %d workers", n)}
+	d := orchestrator.Decision{Workers: n}
+	if in.Explain {
+		d.Reason = fmt.Sprintf("always %d workers", n)
+	}
+	return d
 }
