@@ -69,3 +69,30 @@ func BenchmarkFortnight(b *testing.B) {
 		b.ReportMetric(float64(r.Actions), "actions")
 	}
 }
+
+// flap orders many workers and few in turns.
+type flap struct{ period time.Duration }
+
+func (flap) Name() string            { return "flap" }
+func (f flap) Period() time.Duration { return f.period }
+
+func (f flap) Step(now time.Time, _ *orchestrator.Signals, _ orchestrator.Orders) orchestrator.Decision {
+	if now.Sub(begin)/f.period%2 == 0 {
+		return orchestrator.Decision{Workers: 200}
+	}
+	return orchestrator.Decision{Workers: 10}
+}
+
+func BenchmarkDayOfPilotsThatAskOften(b *testing.B) {
+	for name, p := range map[string]orchestrator.Pilot{"hold-1s": hold{}, "flap-15s": flap{15 * time.Second}, "flap-90s": flap{90 * time.Second}} {
+		b.Run(name, func(b *testing.B) {
+			w, _ := bigWorld(1)
+			w.Start = 20
+			for b.Loop() {
+				if _, err := Run(w, p); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}

@@ -204,7 +204,6 @@ func (b *brute) run() {
 		add(0, 1).serves = true
 	}
 	b.balance(0)
-	target := b.w.Start
 	asks, next := 1, 0
 	lost := map[int]bool{}
 	for {
@@ -262,7 +261,7 @@ func (b *brute) run() {
 			}
 		}
 		if float64(asks)*b.period <= b.now {
-			target = min(max(b.orders(asks), o.Min), o.Max)
+			target := min(max(b.orders(asks), o.Min), o.Max)
 			asks++
 			have := 0
 			for _, w := range b.workers {

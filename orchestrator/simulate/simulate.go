@@ -1,5 +1,3 @@
-// Package simulate runs a policy against a model of workers and queues: exact in its
-// queues by partition, its start-up and stop delays, its rebalances and faults; the same for the same seed.
 package simulate
 
 import (
