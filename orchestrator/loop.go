@@ -35,6 +35,8 @@ type LoopOptions struct {
 	Outcome time.Duration
 	// Hands is how long the loop keeps its hands off after an undo or a second breach in an hour; 0 means 15 minutes.
 	Hands time.Duration
+	// Seen, where it is not nil, gets the entry of each round when it is over.
+	Seen func(*Entry)
 	// Now is the clock; nil is time.Now.
 	Now    func() time.Time
 	Logger *slog.Logger
@@ -151,7 +153,7 @@ func (l *Loop) Round(ctx context.Context) *Entry {
 	e := &Entry{
 		Kind: KindRound, Time: now, Unit: l.o.Unit, Pilot: l.o.Pilot.Name(), Mode: l.o.Mode, Period: l.o.Pilot.Period(),
 	}
-	l.readUndos(now)
+	l.readUndos(ctx, now)
 	st := l.status(ctx, e)
 	s := l.observe(ctx, e)
 	l.mergeWorkers(&s, st)
@@ -168,6 +170,9 @@ func (l *Loop) Round(ctx context.Context) *Entry {
 	l.tell(e)
 	l.closeOutcomes(now)
 	l.last = e
+	if l.o.Seen != nil {
+		l.o.Seen(e)
+	}
 	return e
 }
 

@@ -248,8 +248,8 @@ func (f *force) keepOff(until time.Time, why string) {
 	f.hands, f.handsWhy = until, why
 }
 
-// readUndos learns of undos by other processes.
-func (l *Loop) readUndos(now time.Time) {
+// readUndos learns of undos by other processes. Where nobody has reverted yet, the loop does.
+func (l *Loop) readUndos(ctx context.Context, now time.Time) {
 	if l.o.Journal == nil {
 		return
 	}
@@ -257,15 +257,36 @@ func (l *Loop) readUndos(now time.Time) {
 	if err != nil {
 		return // Append says so
 	}
+	answered := map[uint64]bool{}
 	for _, o := range others {
-		if o.Kind == KindUndo && o.Unit == l.o.Unit {
-			until := o.Expires
-			if until.After(now.Add(24 * time.Hour)) {
-				until = now.Add(24 * time.Hour)
-			}
-			l.force.keepOff(until, fmt.Sprintf("%s has undone our orders (entry %d)", byText(o.By), o.ID))
-			l.o.Logger.Warn("orders were undone", "unit", l.o.Unit, "by", o.By, "why", o.Why, "hands_off_until", until)
+		answered[o.Of] = answered[o.Of] || o.Kind == KindAct && o.Act != nil && o.Act.Error == ""
+	}
+	for _, o := range others {
+		if o.Kind != KindUndo || o.Unit != l.o.Unit {
+			continue
 		}
+		why := fmt.Sprintf("%s has undone our orders (entry %d)", byText(o.By), o.ID)
+		until := o.Expires
+		if most := now.Add(24 * time.Hour); until.After(most) {
+			until = most
+		}
+		var err error
+		if l.o.Mode == ModeAct && !answered[o.ID] {
+			err = l.revert(ctx)
+			l.answer(o, err)
+		}
+		l.keepOff(now, until, why, err)
+		l.o.Logger.Warn("orders were undone", "unit", l.o.Unit, "by", o.By, "why", o.Why, "hands_off_until", until)
+	}
+}
+
+// keepOff keeps the hands off after a revert, which the next round repeats where it failed.
+func (l *Loop) keepOff(now, until time.Time, why string, failed error) {
+	f := &l.force
+	applied := f.applied
+	f.keepOff(until, why)
+	if failed != nil {
+		f.applied, f.expires = applied, now
 	}
 }
 
@@ -293,11 +314,8 @@ func (l *Loop) takeBack(ctx context.Context, e *Entry, why string) error {
 	l.write(e)
 	err := l.revert(ctx)
 	l.answer(e, err)
-	f := &l.force
-	applied := f.applied
-	f.keepOff(e.Expires, why)
+	l.keepOff(e.Time, e.Expires, why, err)
 	if err != nil {
-		f.applied, f.expires = applied, e.Time // the next round tries again
 		return fmt.Errorf("take orders back: %w", err)
 	}
 	return nil

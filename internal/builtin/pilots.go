@@ -1,0 +1,118 @@
+package builtin
+
+import (
+	"math"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/freshet-io/freshet/errkind"
+	"github.com/freshet-io/freshet/internal/spell"
+	"github.com/freshet-io/freshet/orchestrator"
+	"github.com/freshet-io/freshet/orchestrator/forecast"
+	"github.com/freshet-io/freshet/orchestrator/policy"
+)
+
+// Horizon and floor are ours; the others are the rules of others.
+const (
+	horizonName = "horizon"
+	floorName   = "floor"
+)
+
+// PolicyNames are the policies that OpenPolicy knows.
+func PolicyNames() []string {
+	names := []string{horizonName, floorName}
+	for _, n := range policy.Names() {
+		// Those that want arrivals to come are for comparisons.
+		if n != "foresight" && n != "static-peak" {
+			names = append(names, n)
+		}
+	}
+	return names
+}
+
+// OpenPolicy makes the policy that a text names: NAME or NAME:SETTING=VALUE,SETTING=VALUE.
+// Period is how often it decides, where that can be chosen; 0 leaves its own. What is unknown is Config.
+func OpenPolicy(text string, period time.Duration) (orchestrator.Policy, error) {
+	name, list, _ := strings.Cut(text, ":")
+	settings, err := policySettings(list)
+	if err != nil {
+		return nil, errkind.Errorf(errkind.Config, "policy %s: %w", text, err)
+	}
+	switch {
+	case name == horizonName || name == floorName:
+		if len(settings) > 0 {
+			return nil, errkind.Errorf(errkind.Config, "policy %s: %s has no settings", text, name)
+		}
+		if name == floorName {
+			return paced(policy.NewFloor(policy.DefaultFloor()), period), nil
+		}
+		set := policy.DefaultHorizon()
+		if period > 0 {
+			set.Every = period
+		}
+		return policy.NewHorizon(set), nil
+	case !slices.Contains(PolicyNames(), name):
+		hint := ""
+		if near := spell.Nearest(name, PolicyNames()); near != "" {
+			hint = "; did you mean " + near + "?"
+		}
+		return nil, errkind.Errorf(errkind.Config, "policy %q is not known; there are %s%s", name, strings.Join(PolicyNames(), ", "), hint)
+	case period > 0:
+		return nil, errkind.Errorf(errkind.Config, "policy %s: it decides in its own period, which is one of its settings", name)
+	}
+	return policy.Named(name, settings)
+}
+
+// paced lets a policy decide in another period.
+func paced(p orchestrator.Policy, period time.Duration) orchestrator.Policy {
+	if period <= 0 {
+		return p
+	}
+	return &pacedPolicy{p, period}
+}
+
+type pacedPolicy struct {
+	orchestrator.Policy
+	period time.Duration
+}
+
+func (p *pacedPolicy) Period() time.Duration { return p.period }
+
+// policySettings reads SETTING=VALUE,SETTING=VALUE.
+func policySettings(list string) (map[string]any, error) {
+	settings := map[string]any{}
+	if list == "" {
+		return settings, nil
+	}
+	for _, part := range strings.Split(list, ",") {
+		name, value, ok := strings.Cut(strings.TrimSpace(part), "=")
+		if !ok || name == "" {
+			return nil, errkind.Errorf(errkind.Config, "%q: expected SETTING=VALUE", part)
+		}
+		settings[name] = value
+		if x, err := strconv.ParseFloat(value, 64); err == nil && !math.IsNaN(x) {
+			settings[name] = x
+		} else if b, err := strconv.ParseBool(value); err == nil {
+			settings[name] = b
+		}
+	}
+	return settings, nil
+}
+
+// OpenPilot makes the pilot of a policy: within rails, with reasons for the journal, and for the policies that look
+// ahead with a forecast and a capacity that is corrected by what is seen.
+func OpenPilot(text string, period time.Duration, c orchestrator.Capacity, o orchestrator.Objective, tiers []orchestrator.Tier) (orchestrator.Pilot, error) {
+	p, err := OpenPolicy(text, period)
+	if err != nil {
+		return nil, err
+	}
+	set := orchestrator.Settings{
+		Policy: p, Rails: orchestrator.DefaultRails(), Capacity: c, Objective: o, Tiers: tiers, Fit: true, Explain: true,
+	}
+	if text == horizonName {
+		set.Forecaster = forecast.New(forecast.Config{})
+	}
+	return orchestrator.NewController(set), nil
+}
