@@ -2,7 +2,6 @@ package forecast
 
 import (
 	"math"
-	"time"
 )
 
 // anchor is a lead time at which forecasts are scored and calibrated.
@@ -15,38 +14,31 @@ type anchor struct {
 	apart  ewma // the members' spread, as a share
 	// factors are the learned exponents of the features of the scale; moved is the mean square of their steps.
 	factors, moved [features]float64
-	errors         errors
-	// shift is what adaptive conformal inference adds to each level.
-	shift []float64
-	asked []float64
-	// offset are the errors' quantiles, in units of the scale.
-	offset []float64
-	track  []float64
-	floor  float64 // events a second: one event in the mean's time
-	loss   ewma
-	prior  float64
-	// pace is how far one error moves a level: less for long lead times, as their errors come in runs.
-	pace float64
+	// track are the tracked quantiles of the errors, in units of the scale; offset is what is told.
+	track, offset []float64
+	floor         float64 // events a second: one event in the mean's time
+	loss          ewma
+	prior         float64
 }
 
 const (
-	features = 4
-	// errorMemory is how many scored errors the distribution of errors remembers.
-	errorMemory = 4000
-	// priorErrors is how many errors the first guess counts for.
-	priorErrors = 20
+	features = 5
+	// errorMemory is how many scored errors the usual size of errors is of.
+	errorMemory = 2000
+	// trackRate is how far one error moves a quantile of errors, in units of the scale.
+	trackRate = 0.008
+	// guesses is how many errors the first guess of their size counts for.
+	guesses = 10
 )
 
 func newAnchor(start, span int, g Grid, at []float64) anchor {
 	levels := len(at)
 	minutes := float64(start+span) * g.Step.Minutes()
 	a := anchor{
-		start: start, size: newEWMA(2000), square: newEWMA(2000), apart: newEWMA(2000), loss: newEWMA(200),
-		errors: newErrors(errorMemory, priorErrors),
-		shift:  make([]float64, levels), asked: make([]float64, levels), offset: make([]float64, levels), track: make([]float64, levels),
+		start: start, size: newEWMA(errorMemory), square: newEWMA(errorMemory), apart: newEWMA(errorMemory), loss: newEWMA(200),
+		track: make([]float64, levels), offset: make([]float64, levels),
 		floor: 1 / (float64(span) * g.Step.Seconds()),
 		prior: 0.05 + 0.05*math.Sqrt(minutes),
-		pace:  0.2 / float64(4+start+span),
 	}
 	a.factors[0] = 0.3
 	for j, l := range at {
@@ -54,12 +46,6 @@ func newAnchor(start, span int, g Grid, at []float64) anchor {
 	}
 	return a
 }
-
-const (
-	trackShare = 0.8 // how much the tracked quantiles count beside those of the distribution
-	trackRate  = 0.02
-	outlier    = 6
-)
 
 // issue is a forecast that waits for what it foretold.
 type issue struct {
@@ -70,13 +56,14 @@ type issue struct {
 	scale     []float64
 	psi       [][features]float64
 	quantiles []float64 // by anchor and level
+	offsets   []float64 // the members' by member, anchor and level
 	features  [features]float64
 }
 
 func newIssue(anchors, members, levels int) issue {
 	return issue{
 		step: -1, points: make([]float64, anchors*members), point: make([]float64, anchors), spread: make([]float64, anchors),
-		scale: make([]float64, anchors), psi: make([][features]float64, anchors), quantiles: make([]float64, anchors*levels),
+		scale: make([]float64, anchors), psi: make([][features]float64, anchors), quantiles: make([]float64, anchors*levels), offsets: make([]float64, anchors*members*levels),
 	}
 }
 
@@ -88,11 +75,12 @@ func (is *issue) copyFrom(o *issue) {
 	copy(is.scale, o.scale)
 	copy(is.psi, o.psi)
 	copy(is.quantiles, o.quantiles)
+	copy(is.offsets, o.offsets)
 }
 
 // scale foretells the size of the error: the usual share of the forecast, more or less of
 // it as the last minutes were restless, the level is low, or the members disagree.
-func (a *anchor) scale(is *issue, k int, c *Config) float64 {
+func (a *anchor) scale(is *issue, k int, restless float64, c *Config) float64 {
 	f := is.point[k]
 	base := a.relative()*f + 0.8*math.Sqrt(f*a.floor)*min(1, 10/(1+a.size.weight)) + 0.5*a.floor
 	if c.Uncalibrated {
@@ -100,9 +88,9 @@ func (a *anchor) scale(is *issue, k int, c *Config) float64 {
 	}
 	psi := &is.psi[k]
 	*psi = is.features
-	psi[features-1] = 0
+	psi[3], psi[4] = 0, restless
 	if f > 0 && a.apart.value > 0 {
-		psi[features-1] = clip(math.Log((is.spread[k]/f+1e-4)/(a.apart.value+1e-4)), 2)
+		psi[3] = clip(math.Log((is.spread[k]/f+1e-4)/(a.apart.value+1e-4)), 2)
 	}
 	var s float64
 	for i, w := range a.factors {
@@ -113,8 +101,7 @@ func (a *anchor) scale(is *issue, k int, c *Config) float64 {
 
 // relative is the usual size of errors as a share of the forecast, beginning from a guess.
 func (a *anchor) relative() float64 {
-	const guess = 10
-	return (a.size.value*a.size.weight + guess*a.prior) / (a.size.weight + guess)
+	return (a.size.value*a.size.weight + guesses*a.prior) / (a.size.weight + guesses)
 }
 
 // learn takes what came and returns the loss of the ensemble's forecast, in units of its scale.
@@ -124,16 +111,7 @@ func (a *anchor) learn(is *issue, k int, y float64, levels []float64, c *Config)
 	z := (y - f) / s
 	var loss float64
 	for j, l := range levels {
-		// Adaptive conformal inference: the level that is asked for rises where too little was covered.
-		covered := 0.0
-		if y <= q[j] {
-			covered = 1
-			loss += (1 - l) * (q[j] - y)
-		} else {
-			loss += l * (y - q[j])
-		}
-		room := 0.9 * (1 - l)
-		a.shift[j] = min(max(a.shift[j]+a.pace*min(1-l, l)*(l-covered), -min(2*(1-l), 0.5*l)), room)
+		loss += pinball(y-q[j], l)
 	}
 	a.loss.add(loss / float64(len(levels)) / s)
 	rel := min(math.Abs(y-f)/(f+a.floor), 20)
@@ -142,14 +120,7 @@ func (a *anchor) learn(is *issue, k int, y float64, levels []float64, c *Config)
 	if f > 0 {
 		a.apart.add(is.spread[k] / f)
 	}
-	a.errors.add(clip(z, outlier))
-	for j, l := range levels {
-		if z > a.track[j] {
-			a.track[j] += trackRate * l
-		} else {
-			a.track[j] -= trackRate * (1 - l)
-		}
-	}
+	follow(z, levels, a.track)
 	if !c.Uncalibrated && a.size.weight > 30 {
 		// Stochastic gradient descent on the likelihood of Laplace errors of this scale.
 		g := 1 - min(math.Abs(z), 4)
@@ -162,23 +133,38 @@ func (a *anchor) learn(is *issue, k int, y float64, levels []float64, c *Config)
 	return max(a.loss.value, 1e-3)
 }
 
-// refresh looks the errors' quantiles up.
+// refresh settles what is told: tracked quantiles, or those of normal errors.
 func (a *anchor) refresh(levels []float64, c *Config) {
 	if c.Uncalibrated {
-		share := math.Sqrt((a.square.value*a.square.weight + 10*a.prior*a.prior) / (a.square.weight + 10))
+		share := math.Sqrt((a.square.value*a.square.weight + guesses*a.prior*a.prior) / (a.square.weight + guesses))
 		for j, l := range levels {
 			a.offset[j] = math.Sqrt2 * math.Erfinv(2*l-1) * share / a.relative()
 		}
 		return
 	}
-	const last = 0.9995
+	copy(a.offset, a.track)
+}
+
+// follow moves quantiles of errors after one of them came: up by the level's share where
+// it was above, down by the rest where it was not, so that in the long run the share above is right
+// whatever the errors are. This is adaptive conformal inference (Gibbs & Candès 2021) in
+// the form that moves the quantile itself (the quantile tracker of Angelopoulos, Candès & Tibshirani 2023).
+func follow(z float64, levels, track []float64) {
 	for j, l := range levels {
-		a.asked[j] = min(max(l+a.shift[j], 0.0005), last)
+		if z > track[j] {
+			track[j] += trackRate * l
+		} else {
+			track[j] -= trackRate * (1 - l)
+		}
 	}
-	a.errors.quantiles(a.asked, a.offset)
-	for j := range levels {
-		a.offset[j] += trackShare * (a.track[j] - a.offset[j])
+}
+
+// pinball is the loss of a quantile that what came was d above.
+func pinball(d, level float64) float64 {
+	if d >= 0 {
+		return level * d
 	}
+	return (level - 1) * d
 }
 
 // tell fills q with the quantiles of a forecast.
@@ -191,40 +177,3 @@ func (a *anchor) tell(f, s float64, q []float64) {
 }
 
 func clip(x, limit float64) float64 { return min(max(x, -limit), limit) }
-
-// volatility tells how restless the series is.
-type volatility struct {
-	level           ewma // a minute
-	usual           ewma // six hours
-	fast, mid, slow ewma // of relative changes: 3 minutes, 20 minutes, 6 hours
-}
-
-func newVolatility(g Grid) volatility {
-	of := func(d time.Duration) ewma { return newEWMA(float64(d) / float64(g.Step)) }
-	return volatility{level: of(time.Minute), usual: of(6 * time.Hour), fast: of(3 * time.Minute), mid: of(20 * time.Minute), slow: of(6 * time.Hour)}
-}
-
-func (v *volatility) add(x float64) {
-	if x != x {
-		return
-	}
-	if l := v.level.value; v.level.weight > 0 && l > 0 {
-		r := min(math.Abs(x-l)/l, 10)
-		v.fast.add(r)
-		v.mid.add(r)
-		v.slow.add(r)
-	}
-	v.level.add(x)
-	v.usual.add(x)
-}
-
-// features fills in what the scale of errors depends on, all around zero in usual times.
-func (v *volatility) features(dst *[features]float64) {
-	const least = 1e-4
-	dst[0] = clip(math.Log((v.fast.value+least)/(v.slow.value+least)), 2)
-	dst[1] = clip(math.Log((v.mid.value+least)/(v.slow.value+least)), 2)
-	dst[2] = 0
-	if v.usual.value > 0 {
-		dst[2] = clip(math.Log((v.level.value+0.01*v.usual.value)/v.usual.value), 2)
-	}
-}

@@ -38,11 +38,10 @@ type Row struct {
 // is learned from and not scored. A trace with longer steps than the grid's is taken as the straight lines between
 // the middles of its steps.
 func Backtest(t *trace.Trace, c Config, leads []time.Duration, warm float64) Table {
-	e := New(c)
 	if c.Span == 0 {
-		c.Span = e.cfg.Grid
+		c.Span = c.filled().Grid
 	}
-	e.span = e.grid.grid.steps(c.Span)
+	e := New(c)
 	tab := Table{Trace: t.Name, Span: c.Span, Levels: e.levels}
 	b := &backtest{e: e, leads: leads, from: t.Start.Add(time.Duration(warm * float64(t.Duration())))}
 	e.watch = b.see
@@ -115,7 +114,7 @@ func (b *backtest) see(a int, is *issue, y float64) {
 				continue
 			}
 			for j := range q {
-				q[j] = max(0, p+is.scale[a]*en.offsets[a*l+j])
+				q[j] = max(0, p+is.scale[a]*is.offsets[i*len(en.offsets)+a*l+j])
 			}
 			b.tallies[k*(m+1)+1+i].add(p, y, q, e.levels, en.weight[a])
 		}

@@ -42,7 +42,7 @@ type Holiday struct {
 
 // Names returns the names of all members that Config.Members may hold.
 func Names() []string {
-	return []string{"last", "mean-1m", "mean-5m", "day", "week", "day-shape", "ridge"}
+	return []string{"last", "mean-1m", "mean-5m", "hour", "day", "week", "day-shape", "holt-winters", "arima", "harmonic", "ridge"}
 }
 
 // Defaults returns the names of the members of an ensemble that names none.
@@ -86,12 +86,20 @@ func build(name string, g Grid, c *Config) Member {
 		return newMean(name, g, time.Minute)
 	case "mean-5m":
 		return newMean(name, g, 5*time.Minute)
+	case "hour":
+		return newHour(g)
 	case "day":
 		return newSeasonal(name, g, 1, false)
 	case "week":
 		return newSeasonal(name, g, 7, false)
 	case "day-shape":
 		return newSeasonal(name, g, 1, true)
+	case "holt-winters":
+		return newHoltWinters(g)
+	case "arima":
+		return newARIMA(g)
+	case "harmonic":
+		return newHarmonic(g, c.Holidays)
 	case "ridge":
 		return newRidge(g, c.Horizon)
 	}

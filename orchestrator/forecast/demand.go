@@ -21,10 +21,13 @@ func (e *Ensemble) Forecast(d *orchestrator.Demand, leads int) {
 		return
 	}
 	e.adopt(d.Levels)
-	if e.span == 0 && e.cfg.Span == 0 {
-		e.span = e.grid.grid.steps(d.Step)
-		if e.started {
-			e.arrange()
+	if !e.asked {
+		e.asked = true
+		if s := e.grid.grid.steps(d.Step); s != e.span {
+			e.span = s
+			if e.started {
+				e.arrange()
+			}
 		}
 	}
 	if !e.started {

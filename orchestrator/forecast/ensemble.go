@@ -14,6 +14,7 @@ type Ensemble struct {
 	step    int64 // the last step that was seen
 	seen    int64 // steps with a value
 	span    int   // steps of the means that are told
+	asked   bool  // the span is settled
 	members []*entrant
 	anchors []anchor
 	leads   []int // of the anchors' middles, for Predict
@@ -23,7 +24,7 @@ type Ensemble struct {
 	now     issue     // the newest forecast
 	fresh   bool      // now is of step
 	vol     volatility
-	refresh int
+	clock   *clock
 	extra   []float64                         // scratch: offsets of levels
 	watch   func(a int, is *issue, y float64) // sees what is scored; nil but in a backtest
 }
@@ -36,8 +37,11 @@ const maxLevels = 16
 
 // New makes an ensemble. Unknown members are left out: Config.Validate names them.
 func New(c Config) *Ensemble {
-	e := &Ensemble{cfg: c.filled(), levels: []float64{0.5, 0.8, 0.9, 0.95, 0.99}}
+	e := &Ensemble{cfg: c.filled(), levels: []float64{0.5, 0.8, 0.9, 0.95, 0.99}, span: 1}
 	e.grid.grid.Step = e.cfg.Grid
+	if e.cfg.Span > 0 {
+		e.span, e.asked = e.grid.grid.steps(e.cfg.Span), true
+	}
 	return e
 }
 
@@ -59,13 +63,8 @@ func (e *Ensemble) start() {
 			e.members = append(e.members, &entrant{Member: m})
 		}
 	}
-	if e.span == 0 {
-		e.span = 1
-		if e.cfg.Span > 0 {
-			e.span = e.grid.grid.steps(e.cfg.Span)
-		}
-	}
 	e.vol = newVolatility(e.grid.grid)
+	e.clock = newClock(e.grid.grid)
 	e.arrange()
 }
 
@@ -97,7 +96,6 @@ func (e *Ensemble) arrange() {
 		e.issues[i] = newIssue(len(e.anchors), len(e.members), len(e.levels))
 	}
 	e.now = newIssue(len(e.anchors), len(e.members), len(e.levels))
-	e.extra = make([]float64, len(e.levels))
 	e.fresh = false
 }
 
@@ -122,6 +120,7 @@ func (e *Ensemble) advance(step int64, x float64) {
 		e.score(y)
 	}
 	e.vol.add(x)
+	e.clock.add(step, x)
 	for _, m := range e.members {
 		m.Update(step, x)
 	}
@@ -162,7 +161,8 @@ func (e *Ensemble) score(y float64) {
 		}
 		loss := an.learn(is, a, y, e.levels, &e.cfg)
 		for k, m := range e.members {
-			m.score(a, is.points[a*len(e.members)+k], y, is.scale[a], loss, e.levels)
+			told := is.offsets[k*len(m.offsets)+a*len(e.levels):]
+			m.score(a, is.points[a*len(e.members)+k], y, is.scale[a], loss, e.levels, told)
 		}
 	}
 }
@@ -179,6 +179,7 @@ func (e *Ensemble) foresee() {
 	limit := 2*e.grid.peak + 1/e.grid.grid.Step.Seconds()
 	for k, m := range e.members {
 		m.predict(e.leads, limit, is.points[k:], n)
+		copy(is.offsets[k*len(m.offsets):], m.offsets)
 	}
 	e.vol.features(&is.features)
 	for a := range e.anchors {
@@ -187,20 +188,12 @@ func (e *Ensemble) foresee() {
 		f, spread := e.combine(a, pts)
 		is.point[a] = f
 		is.spread[a] = spread
-		is.scale[a] = an.scale(is, a, &e.cfg)
-	}
-	// Quantiles of errors move slowly: one anchor's are looked up a time.
-	if e.seen < 500 {
-		for a := range e.anchors {
-			e.anchors[a].refresh(e.levels, &e.cfg)
-		}
-	} else {
-		e.refresh = (e.refresh + 1) % len(e.anchors)
-		e.anchors[e.refresh].refresh(e.levels, &e.cfg)
+		is.scale[a] = an.scale(is, a, e.clock.restless(e.step+int64(an.start+1), e.step+int64(an.start+e.span)), &e.cfg)
 	}
 	l := len(e.levels)
 	for a := range e.anchors {
 		q := is.quantiles[a*l : (a+1)*l]
+		e.anchors[a].refresh(e.levels, &e.cfg)
 		e.anchors[a].tell(is.point[a], is.scale[a], q)
 	}
 }
@@ -209,8 +202,8 @@ func (e *Ensemble) foresee() {
 func (e *Ensemble) combine(a int, pts []float64) (f, spread float64) {
 	best := math.Inf(1)
 	for k, m := range e.members {
-		if pts[k] == pts[k] && m.regret[a] < best {
-			best = m.regret[a]
+		if pts[k] == pts[k] {
+			best = min(best, m.pooled(a))
 		}
 	}
 	var total float64
@@ -219,7 +212,7 @@ func (e *Ensemble) combine(a int, pts []float64) (f, spread float64) {
 		if pts[k] == pts[k] {
 			w := 1.0
 			if !e.cfg.Equal {
-				w = math.Exp(-(m.regret[a] - best))
+				w = math.Exp(-(m.pooled(a) - best))
 			}
 			m.weight[a] = w
 			total += w
@@ -242,8 +235,7 @@ func (e *Ensemble) combine(a int, pts []float64) (f, spread float64) {
 	return f, spread
 }
 
-// level returns the place of a level among those that are calibrated, and takes it up where
-// it is new and there is room.
+// adopt takes up levels that are not calibrated yet, while there is room.
 func (e *Ensemble) adopt(levels []float64) {
 	grown := false
 	for _, l := range levels {

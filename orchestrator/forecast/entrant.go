@@ -7,6 +7,8 @@ const (
 	lossMemory = 300
 	// learningRate turns a loss, as a share of the ensemble's, into the logarithm of a weight.
 	learningRate = 0.1
+	// pooling is how much the neighbours of an anchor count.
+	pooling = 2. / 3
 	// pause is for how many steps a member that diverged is shut out.
 	pause = 60
 )
@@ -66,8 +68,9 @@ func (m *entrant) predict(leads []int, limit float64, dst []float64, n int) {
 	}
 }
 
-// score takes what came where the member had said point. loss is the ensemble's, scale the size of its errors.
-func (m *entrant) score(a int, point, y, scale, loss float64, levels []float64) {
+// score takes what came where the member had said point, and told the quantiles of its errors. loss is the
+// ensemble's, scale the size of its errors.
+func (m *entrant) score(a int, point, y, scale, loss float64, levels, told []float64) {
 	const keep = 1 - 1./lossMemory
 	if point != point {
 		m.regret[a] *= keep // who slept is held to have done as well as the ensemble
@@ -76,20 +79,16 @@ func (m *entrant) score(a int, point, y, scale, loss float64, levels []float64) 
 	z := (y - point) / scale
 	z = min(max(z, -50), 50)
 	var sum float64
-	o := m.offsets[a*len(levels) : (a+1)*len(levels)]
 	for j, l := range levels {
-		d := z - o[j]
-		if d >= 0 {
-			sum += l * d
-			o[j] += offsetRate * l
-		} else {
-			sum += (l - 1) * d
-			o[j] -= offsetRate * (1 - l)
-		}
+		sum += pinball(z-told[j], l)
 	}
+	follow(z, levels, m.offsets[a*len(levels):(a+1)*len(levels)])
 	sum /= float64(len(levels))
 	m.regret[a] = keep*m.regret[a] + learningRate*min(sum/loss-1, 20)
 }
 
-// offsetRate is how fast the quantiles of a member's errors move, in units of the scale.
-const offsetRate = 0.02
+// pooled is the regret at an anchor together with its neighbours', which know much the same.
+func (m *entrant) pooled(a int) float64 {
+	lo, hi := max(0, a-1), min(len(m.regret)-1, a+1)
+	return (1-pooling)*m.regret[a] + pooling*(m.regret[lo]+m.regret[hi])/2
+}

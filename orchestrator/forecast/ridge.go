@@ -17,6 +17,7 @@ type ridge struct {
 	means    [5]ewma // 10 s is the last value itself; 30 s, 1 min, 5 min, 15 min, 1 h
 	last     float64
 	mem      *memory
+	clock    *clock
 	values   []float64 // ring of the last steps
 	rows     []ridgeRow
 	gram     []float64 // p×p, forgotten exponentially
@@ -34,9 +35,9 @@ type ridge struct {
 }
 
 const (
-	ridgeFeatures = 12
+	ridgeFeatures = 18
 	ridgeEvery    = 12 // steps between two solutions
-	ridgePenalty  = 3
+	ridgePenalty  = 5
 )
 
 // ridgeRow is what was known at a step.
@@ -47,7 +48,7 @@ type ridgeRow struct {
 }
 
 func newRidge(g Grid, horizon time.Duration) *ridge {
-	r := &ridge{grid: g, last: nan, mem: newMemory(g, time.Minute)}
+	r := &ridge{grid: g, last: nan, mem: newMemory(g, time.Minute), clock: newClock(g)}
 	n := g.steps(horizon)
 	for _, share := range []float64{1. / 60, 3. / 60, 6. / 60, 12. / 60, 20. / 60, 30. / 60, 45. / 60, 1} {
 		l := max(1, int(math.Round(share*float64(n))))
@@ -83,6 +84,7 @@ func (r *ridge) Update(step int64, x float64) {
 	}
 	r.step = step
 	r.mem.add(step, x)
+	r.clock.add(step, x)
 	n := int64(len(r.values))
 	r.values[step%n] = x
 	if x == x {
@@ -131,6 +133,10 @@ func (r *ridge) look() {
 		if v := (will - was) / r.level; v == v {
 			f[9+2*k] = clip(v, 2)
 		}
+	}
+	top := r.leads[len(r.leads)-1]
+	for k, share := range [...]float64{0, 0.1, 0.2, 0.4, 0.6, 1} {
+		f[12+k] = clip(r.clock.shape(r.step+int64(math.Round(share*float64(top)))), 2)
 	}
 }
 
@@ -187,7 +193,7 @@ func (r *ridge) solve() {
 	for i := range p {
 		trace += r.gram[i*p+i]
 	}
-	pen := ridgePenalty*trace/float64(p)/(1+r.count)*10 + 1e-9
+	pen := ridgePenalty*trace/float64(p)/(1+r.count) + 1e-9
 	copy(r.work, r.gram)
 	for i := range p {
 		r.work[i*p+i] += pen
