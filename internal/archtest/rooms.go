@@ -59,6 +59,8 @@ var rooms = []room{
 	{path: "orchestrator/forecast", layer: 5},
 	{path: "orchestrator/actuator", layer: 5, kind: port},
 	{path: "orchestrator/actuator/actuatortest", layer: 6, kind: suite},
+	// The clusters that tests of its adapters run on.
+	{path: "orchestrator/actuator/internal/clustertest", layer: 11, forTests: true},
 	{path: "orchestrator/observe", layer: 5},
 	{path: "orchestrator/policy", layer: 6},
 	{path: "orchestrator/simulate", layer: 6, forTests: true},

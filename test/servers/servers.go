@@ -25,7 +25,7 @@ func Start(t testing.TB, name string) string {
 }
 
 // large are servers that take a second pass over the tests too long, which -short is.
-var large = []string{"kafka", "pulsar", "rabbitmq", "aws", "feast", "mlflow", "mlserver", "kserve", "ollama"}
+var large = []string{"kafka", "pulsar", "rabbitmq", "aws", "feast", "mlflow", "mlserver", "kserve", "ollama", "kubernetes"}
 
 // Heavy skips a test that takes minutes, unless FRESHET_HEAVY is set: make
 // test-heavy runs it.

@@ -16,7 +16,7 @@ import (
 // faults are what is wrong with a reference driver.
 type faults struct {
 	statusWrites, doubles, claims, forgetsOurs, wrongExpiry, losesOriginal, leavesMark, revertGuesses, revertsOnClose,
-	blind, stomps, stompsOnRevert, valueFirst, unmarksFirst, wrongKindRefused, writesThenRefused, transientLost, permanentFailure,
+	blind, stomps, stompsOnRevert, valueFirst, unmarksFirst, wrongKindRefused, writesThenRefused, permanentFailure,
 	foundGone, deaf, deafFrozen, unchecked, takesAll, racy, usableClosed, closeFails, moods, noReady, neverEnds, endsEarly, onlyOnce, swallows,
 	sameIsBlind bool
 }
