@@ -417,9 +417,9 @@ func randomWorld(seed uint64) (World, func(int) int) {
 }
 
 func TestRunsAgreeWithASimulationOfSingleEvents(t *testing.T) {
-	worlds := uint64(60)
+	worlds := uint64(24)
 	if testing.Short() {
-		worlds = 10
+		worlds = 6
 	}
 	for seed := range worlds {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {

@@ -29,6 +29,7 @@
 // A pilot is asked after each of its periods, first after one. Its signals are of Delay before that, and means since those
 // before. Where nothing was known yet, or a broker paused, or in a blind spot, Known is empty and Time is that of the last
 // that were known; the next ones are means since then. Lag counts what is in calls too.
+// What is a mean over nothing (the freshness where nothing was published) is not known.
 //
 // The end of the arrivals is the end of the run: what waits then counts with the age that it has.
 package simulate

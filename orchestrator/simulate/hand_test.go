@@ -63,6 +63,12 @@ func run(t *testing.T, w World, p orchestrator.Pilot) *Result {
 		t.Fatal(err)
 	}
 	conserved(t, r)
+	if s := r.Freshness.Snapshot(); r.Routed == 0 && r.Unserved == 0 {
+		// Of a call's 6 % wide bucket.
+		if n := s.AtMost(int64(0.93 * w.Capacity.Service(1) * 1e9)); n > 0 {
+			t.Errorf("%v events are fresher than a call takes", float64(n)*r.Unit)
+		}
+	}
 	return r
 }
 

@@ -255,3 +255,24 @@ func TestSignalsAreAsOldAsTheDelay(t *testing.T) {
 	}
 	run(t, w, p)
 }
+
+func TestMeansOverNothingAreUnknown(t *testing.T) {
+	w := plain(append(constant(50, 10), constant(50, 0)...)...)
+	w.Objective.Min = 0
+	p := workers(0)
+	p.step = func(at time.Duration, s *orchestrator.Signals, _ orchestrator.Orders) orchestrator.Decision {
+		const published = orchestrator.KnownLate | orchestrator.KnownBatch
+		switch {
+		case at == 10*time.Second:
+			if !s.Known.Has(published | orchestrator.KnownBusy) {
+				t.Errorf("known: %b", s.Known)
+			}
+		case s.Known&published != 0 || s.Known.Has(orchestrator.KnownBusy):
+			t.Errorf("at %v, without workers, %b are known", at, s.Known)
+		case !s.Known.Has(orchestrator.KnownLag | orchestrator.KnownOldest | orchestrator.KnownWorkers):
+			t.Errorf("at %v lag is not known: %b", at, s.Known)
+		}
+		return orchestrator.Decision{}
+	}
+	run(t, w, p)
+}

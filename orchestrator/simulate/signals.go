@@ -47,9 +47,13 @@ func (e *engine) snapshot() {
 	}
 	if w.readyTime > 0 {
 		s.Busy = min(1, w.busy/w.readyTime)
+	} else {
+		s.Known &^= orchestrator.KnownBusy
 	}
 	if n := w.calls + w.fullCalls; n > 0 {
 		s.Batch = served / n
+	} else {
+		s.Known &^= orchestrator.KnownBatch
 	}
 	if w.calls > 0 {
 		s.Calls = append(s.Calls, orchestrator.Call{Rows: w.rows / w.calls, Seconds: w.callTime / w.calls, N: w.calls})
@@ -60,6 +64,8 @@ func (e *engine) snapshot() {
 	if all := served + w.published; all > 0 {
 		s.Late = min(1, w.late/all)
 		s.Fresh = seconds(e.fresh.quantile(e.w.Objective.Quantile))
+	} else {
+		s.Known &^= orchestrator.KnownLate
 	}
 	e.state(s)
 	e.fresh.fold()
