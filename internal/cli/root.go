@@ -103,7 +103,7 @@ that --broker names.
 	root.AddCommand(
 		a.demoCommand(), a.runCommand(), a.lintCommand(), a.testCommand(),
 		a.produceCommand(), a.consumeCommand(), a.topicsCommand(), a.featuresCommand(), a.modelsCommand(),
-		a.lineageCommand(), a.orchestrateCommand(), a.brokerCommand(), a.journalCommand(), a.versionCommand(),
+		a.lineageCommand(), a.orchestrateCommand(), a.benchCommand(), a.brokerCommand(), a.journalCommand(), a.versionCommand(),
 	)
 	return root
 }

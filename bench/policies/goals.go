@@ -1,0 +1,152 @@
+package policies
+
+import (
+	"fmt"
+	"math"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/freshet-io/freshet/orchestrator"
+	"github.com/freshet-io/freshet/orchestrator/trace"
+)
+
+// The goals, as shares and factors.
+const (
+	goalLate    = 0.005
+	goalSmooth  = 1.25
+	goalBursty  = 1.5
+	goalTuned   = 0.25
+	goalDefault = 0.40
+	goalDecide  = 10 * time.Millisecond
+)
+
+// goals judges what was reached.
+func (c *Config) goals(r *Report) error {
+	ours := func(t *Trace) *Line { return t.line(r.Ours) }
+	worst, where, met := 0.0, "", true
+	for i := range r.Traces {
+		t := &r.Traces[i]
+		if l := ours(t); l != nil && l.Late.Mean >= worst {
+			worst, where = l.Late.Mean, t.Name
+		}
+	}
+	r.Goals = append(r.Goals, Goal{
+		Goal:    fmt.Sprintf("at most %s of the events late on every trace", percent(goalLate, 1)),
+		Reached: fmt.Sprintf("at most %s late (%s)", percent(worst, 2), where), Met: worst <= goalLate,
+	})
+	for _, kind := range []struct {
+		bursty bool
+		name   string
+		most   float64
+	}{{false, "smooth", goalSmooth}, {true, "bursty", goalBursty}} {
+		var parts []string
+		met = true
+		for i := range r.Traces {
+			t := &r.Traces[i]
+			if l := ours(t); l != nil && t.Bursty == kind.bursty {
+				parts = append(parts, fmt.Sprintf("%s %.3f×", t.Name, l.Cost.Mean))
+				met = met && l.Cost.Mean <= kind.most
+			}
+		}
+		if len(parts) > 0 {
+			r.Goals = append(r.Goals, Goal{
+				Goal:    fmt.Sprintf("cost at most %g× the bound on %s traces", kind.most, kind.name),
+				Reached: strings.Join(parts, ", "), Met: met,
+			})
+		}
+	}
+	r.Goals = append(r.Goals, r.savingGoals()...)
+	if c.Clock != nil {
+		g, err := c.decideGoal()
+		if err != nil {
+			return err
+		}
+		r.Goals = append(r.Goals, g)
+	}
+	return nil
+}
+
+func (r *Report) savingGoals() []Goal {
+	var goals []Goal
+	for _, v := range r.Rivals {
+		least, what := goalDefault, v.Policy
+		switch v.Policy {
+		case bestName:
+			least, what = goalTuned, "the best tuned reactive policy of each trace"
+		case "hpa at 50 % CPU", "keda default", "static peak":
+		default:
+			continue
+		}
+		// A trace on which cost cannot be compared counts as nothing saved.
+		var saved []float64
+		for _, s := range v.Saved {
+			x := s.Saved
+			if !s.NoLater && !s.BothKeep {
+				x = min(x, 0)
+			}
+			saved = append(saved, x)
+		}
+		m := orZero(median(saved))
+		reached := fmt.Sprintf("%s below (%s on %d of %d traces where it is no later)", percent(m, 0), percent(v.Strict, 0), v.NoLater, len(v.Saved))
+		if v.NoLater == 0 {
+			reached = fmt.Sprintf("%s below; it is later on every trace, within the objective", percent(m, 0))
+		}
+		goals = append(goals, Goal{
+			Goal:    fmt.Sprintf("at least %s below the cost of %s, on the median trace", percent(least, 0), what),
+			Reached: reached, Met: m >= least,
+		})
+	}
+	return goals
+}
+
+// timed measures the steps of a pilot.
+type timed struct {
+	orchestrator.Pilot
+	clock func() time.Time
+	took  []time.Duration
+}
+
+func (t *timed) Step(now time.Time, s *orchestrator.Signals, o orchestrator.Orders) orchestrator.Decision {
+	start := t.clock()
+	d := t.Pilot.Step(now, s, o)
+	t.took = append(t.took, t.clock().Sub(start))
+	return d
+}
+
+// decideGoal times decisions of ours at about 200 workers, with its horizon of 10 minutes.
+func (c *Config) decideGoal() (Goal, error) {
+	w := c.World
+	w.Busy, w.Objective.Max = 150, 400
+	t, err := trace.Generate("bursts", 1, 4*time.Hour)
+	if err != nil {
+		return Goal{}, err
+	}
+	cc := *c
+	cc.World, cc.Longest = w, 0
+	f, err := cc.field(t)
+	if err != nil {
+		return Goal{}, err
+	}
+	e := oursEntrant()
+	var watch *timed
+	inner := e.settings[0].make
+	e.settings[0].make = func(t *task) (orchestrator.Pilot, error) {
+		p, err := inner(t)
+		watch = &timed{Pilot: p, clock: c.Clock}
+		return watch, err
+	}
+	res, err := cc.run(f, f.rest.Draw(1, f.tick), e, 0, 1, 0)
+	if err != nil {
+		return Goal{}, err
+	}
+	slices.Sort(watch.took)
+	n := len(watch.took)
+	p99 := watch.took[int(math.Ceil(0.99*float64(n)))-1]
+	return Goal{
+		Goal: fmt.Sprintf("decide within %s for 200 workers and a horizon of 10 minutes", goalDecide),
+		Reached: fmt.Sprintf("99 of 100 decisions within %s, the median %s, at up to %d workers", p99.Round(10*time.Microsecond),
+			watch.took[n/2].Round(10*time.Microsecond), res.Peak),
+		Met: p99 <= goalDecide,
+	}, nil
+}
