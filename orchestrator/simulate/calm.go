@@ -3,7 +3,7 @@ package simulate
 import "slices"
 
 // maxClasses is how many kinds of workers are told apart while all keep up.
-const maxClasses = 4
+const maxClasses = 5
 
 // calm is the state in which every worker has served all that came to it. That is most of the time; workers of
 // about the same share of the arrivals are then counted together. Queues are exact nevertheless: whether
@@ -37,21 +37,29 @@ func (e *engine) becomeCalm() {
 			}
 		}
 		slices.Sort(c.weights)
-		n := min(maxClasses, len(c.weights))
+		// The one with most has a class of its own: it is the one with the oldest events.
+		n, rest := min(maxClasses, len(c.weights))-1, len(c.weights)-1
 		for i := range n {
-			from, to := i*len(c.weights)/n, (i+1)*len(c.weights)/n
-			sum := 0.0
-			for _, w := range c.weights[from:to] {
-				sum += w
-			}
-			if k := float64(to - from); i > 0 && c.weights[from] == c.weights[to-1] && c.classes[len(c.classes)-1].weight == c.weights[from] {
-				c.classes[len(c.classes)-1].workers += k
-			} else {
-				c.classes = append(c.classes, class{sum / k, k})
-			}
+			c.add(c.weights[i*rest/n : (i+1)*rest/n])
+		}
+		if rest >= 0 {
+			c.add(c.weights[rest:])
 		}
 	}
 	c.is = c.alike
+}
+
+// add makes a class of workers with these weights, which rise; those of one weight are one class.
+func (c *calm) add(weights []float64) {
+	k, sum := float64(len(weights)), 0.0
+	for _, w := range weights {
+		sum += w
+	}
+	if last := len(c.classes) - 1; last >= 0 && weights[0] == weights[len(weights)-1] && c.classes[last].weight == weights[0] {
+		c.classes[last].workers += k
+		return
+	}
+	c.classes = append(c.classes, class{sum / k, k})
 }
 
 // keepsUp reports whether all workers have caught up and keep up with what comes now.
