@@ -8,30 +8,30 @@ import (
 	"github.com/freshet-io/freshet/orchestrator/forecast"
 )
 
-// The forecaster's shape and what learning may cost. With a step of a minute its memory is three days.
+// The forecaster's shape, and what learning may cost: a row takes about as long as a hundred steps.
 const (
 	lstmInputs  = 8
 	lstmHidden  = 16
-	lstmSpan    = 32                 // steps of a row that is learnt from
-	lstmBurn    = 8                  // of them only warm up the state
-	lstmBlock   = 16                 // states are kept at every so many steps
-	lstmKept    = 256 * lstmBlock    // steps
-	lstmEvery   = 24                 // steps between two rows that are learnt
-	lstmEager   = 4                  // the same, while the past is short
-	lstmYoung   = 1024               // steps
-	lstmRate    = 2e-3               // Adam's
-	lstmBound   = 4                  // logarithms beyond are cut
-	lstmForget  = 1.0 / 64           // of the level, each step
-	lstmFast    = 0.5                // of the base, each step
-	lstmFloor   = 0.02               // of the level: rates below look alike
-	lstmGap     = 64                 // unknown steps, after which the past says nothing
-	lstmWarmUp  = 2 * lstmSpan       // steps before the first forecast
-	lstmFlat    = 0.15               // width of the quadratic part of the loss
-	lstmMaxSize = 1e3                // no sound weight is larger
-	day         = 24 * float64(3600) // seconds
-	week        = 7 * day            //
-	lstmSeed    = 0x6c73_746d        // the second half of generators' seeds
-	lstmOutputs = len(lstmLeads)     //
+	lstmSpan    = 32              // steps of a row that is learnt from
+	lstmBurn    = 8               // of them only warm up the state
+	lstmBlock   = 16              // states are kept at every so many steps
+	lstmKept    = 256 * lstmBlock // steps: half a day in steps of 10 s
+	lstmEvery   = 24              // steps between two rows that are learnt
+	lstmEager   = 4               // the same, while the past is short
+	lstmYoung   = 1024            // steps
+	lstmRate    = 2e-3            // Adam's
+	lstmFlat    = 0.15            // width of the quadratic part of the loss
+	lstmBound   = 4               // logarithms beyond are cut
+	lstmForget  = 1.0 / 64        // of the level, each step
+	lstmFast    = 0.5             // of the base, each step
+	lstmFloor   = 0.02            // of the level: rates below look alike
+	lstmGap     = 64              // unknown steps, after which the past says nothing
+	lstmWarmUp  = 2 * lstmSpan    // steps before the first forecast
+	lstmMaxSize = 1e3             // no sound weight is larger
+	lstmSeed    = 0x6c73_746d     // the second half of the generator's seed
+	lstmOutputs = len(lstmLeads)
+	day         = 24 * 3600.0 // seconds
+	week        = 7 * day
 )
 
 // lstmLeads are the leads of the outputs; others lie between them, or are like the last.

@@ -84,11 +84,7 @@ func (n *lstm) step(s *lstmStep, x, h, cell []float64) {
 	copy(s.x[n.inputs:], h)
 	width := len(s.x)
 	for g := range s.gates {
-		sum := n.b[g]
-		row := n.w[g*width : (g+1)*width]
-		for k, v := range s.x {
-			sum += row[k] * v
-		}
+		sum := n.b[g] + dot(n.w[g*width:(g+1)*width], s.x)
 		if g/n.hidden == 2 {
 			s.gates[g] = math.Tanh(sum)
 		} else {
@@ -113,12 +109,7 @@ func (n *lstm) state(s *lstmStep, h []float64) {
 // read fills in a step's outputs.
 func (n *lstm) read(s *lstmStep, h []float64) {
 	for o := range s.out {
-		sum := n.c[o]
-		row := n.v[o*n.hidden : (o+1)*n.hidden]
-		for k, v := range h {
-			sum += row[k] * v
-		}
-		s.out[o] = sum
+		s.out[o] = n.c[o] + dot(n.v[o*n.hidden:(o+1)*n.hidden], h)
 	}
 }
 
@@ -174,13 +165,8 @@ func (n *lstm) backward(count int) {
 		clear(n.dh)
 		for g, d := range n.dGates {
 			n.gb[g] += d
-			row, grad := n.w[g*width:(g+1)*width], n.gw[g*width:(g+1)*width]
-			for k, v := range s.x {
-				grad[k] += d * v
-			}
-			for k := range n.dh {
-				n.dh[k] += d * row[n.inputs+k]
-			}
+			axpy(n.gw[g*width:(g+1)*width], d, s.x)
+			axpy(n.dh, d, n.w[g*width+n.inputs:(g+1)*width])
 		}
 	}
 }

@@ -72,11 +72,7 @@ func (n *network) forward(x []float64) []float64 {
 		l := &n.layers[i]
 		hidden := i < len(n.layers)-1
 		for o := range l.output {
-			sum := l.b[o]
-			row := l.w[o*l.in : (o+1)*l.in]
-			for k, v := range l.input {
-				sum += row[k] * v
-			}
+			sum := l.b[o] + dot(l.w[o*l.in:(o+1)*l.in], l.input)
 			if hidden {
 				sum = math.Tanh(sum)
 			}
@@ -84,6 +80,32 @@ func (n *network) forward(x []float64) []float64 {
 		}
 	}
 	return n.layers[len(n.layers)-1].output
+}
+
+// dot is the sum of the products, in an order that lets a processor work on four at a time.
+func dot(a, b []float64) float64 {
+	var s0, s1, s2, s3 float64
+	a = a[:len(b)]
+	i := 0
+	for ; i+4 <= len(b); i += 4 {
+		x, y := a[i:i+4:i+4], b[i:i+4:i+4]
+		s0 += x[0] * y[0]
+		s1 += x[1] * y[1]
+		s2 += x[2] * y[2]
+		s3 += x[3] * y[3]
+	}
+	for ; i < len(b); i++ {
+		s0 += a[i] * b[i]
+	}
+	return s0 + s1 + (s2 + s3)
+}
+
+// axpy adds f times x to y.
+func axpy(y []float64, f float64, x []float64) {
+	y = y[:len(x)]
+	for i, v := range x {
+		y[i] += f * v
+	}
 }
 
 // backward adds to grads what the last forward's loss changes by, given how it changes by the outputs.
@@ -103,10 +125,9 @@ func (n *network) backward(dOut []float64) {
 				continue
 			}
 			l.gradB[o] += d
-			row, grad := l.w[o*l.in:(o+1)*l.in], l.gradW[o*l.in:(o+1)*l.in]
-			for k, v := range l.input {
-				grad[k] += d * v
-				l.dInput[k] += d * row[k]
+			axpy(l.gradW[o*l.in:(o+1)*l.in], d, l.input)
+			if i > 0 {
+				axpy(l.dInput, d, l.w[o*l.in:(o+1)*l.in])
 			}
 		}
 	}

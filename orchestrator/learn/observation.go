@@ -45,6 +45,14 @@ const (
 	obsBatchSeconds        // ln(1 + time of a full call ÷ target)
 )
 
+// observationNames go with an exported policy.
+var observationNames = [Observations]string{
+	"rate", "rate_30s", "rate_2m", "rate_10m", "rate_1h", "peak_10m", "peak_1h", "spread",
+	"forecast", "mid", "high", "top", "mid_later", "high_soon", "lag_seconds", "oldest",
+	"ready", "ordered", "starting", "stopping", "busy", "late", "need", "whole",
+	"start_up", "target", "changed", "age", "effective", "batch_seconds",
+}
+
 // memories are the times with which the rate's means forget, in seconds.
 var memories = [...]float64{30, 120, 600, 3600}
 

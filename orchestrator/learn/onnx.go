@@ -3,6 +3,7 @@ package learn
 import (
 	"encoding/binary"
 	"math"
+	"strings"
 
 	"google.golang.org/protobuf/encoding/protowire"
 )
@@ -54,8 +55,12 @@ func (t *Trained) ONNX() []byte {
 	graph = graph.message(11, value(inputName, n.sizes[0]))
 	graph = graph.message(12, value(outputName, n.sizes[len(n.sizes)-1]))
 	var domain message
-	return message{}.number(1, irVersion).text(2, producer).message(7, graph).
+	m := message{}.number(1, irVersion).text(2, producer).message(7, graph).
 		message(8, domain.text(1, "").number(2, opset))
+	if n.sizes[0] == Observations {
+		m = m.message(14, message{}.text(1, "feature_names").text(2, strings.Join(observationNames[:], ",")))
+	}
+	return m
 }
 
 // message is a protobuf message while it is written.

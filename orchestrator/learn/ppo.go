@@ -21,6 +21,13 @@ type Task interface {
 type Training struct {
 	// Iterations of: run Episodes episodes with the policy as it is, then improve it by them. Default 100, 8.
 	Iterations, Episodes int
+	// Siblings is how many of the episodes have the same seed, and are held against each other: what
+	// happens to all of them is nobody's merit (the input-dependent baseline of Mao, Venkatakrishnan, Schwarzkopf
+	// and Alizadeh, ICLR 2019). Default 1: none.
+	Siblings int
+	// Whim is for how many decisions, on the mean, what is tried out goes into one direction: actions
+	// whose effect comes late are only learnt from when they last. Default 1.
+	Whim float64
 	// Epochs is how many times all samples of an iteration are used, Batch at a time. Default 8, 64.
 	Epochs, Batch int
 	// Hidden are the values in each of the two hidden layers. Default 32.
@@ -50,9 +57,11 @@ func (t Training) withDefaults() Training {
 	}
 	setInt(&t.Iterations, 100)
 	setInt(&t.Episodes, 8)
+	setInt(&t.Siblings, 1)
 	setInt(&t.Epochs, 8)
 	setInt(&t.Batch, 64)
 	setInt(&t.Hidden, 32)
+	set(&t.Whim, 1)
 	set(&t.Rate, 1e-3)
 	set(&t.Entropy, 0.01)
 	set(&t.Discount, 0.97)
@@ -85,6 +94,8 @@ type trainer struct {
 	used            int // of samples, in this iteration
 	room            []float64
 	probs, dLogits  []float64
+	whim            []float64 // exponential: Gumbel's noise before its logarithm
+	borders         []int     // of the episodes of this iteration, in samples
 	order           []int
 	dValue          [1]float64
 	rewards, chosen float64
@@ -101,13 +112,18 @@ func Train(task Task, o Training) (*Trained, error) {
 	t := &trainer{o: o, task: task, rng: rng,
 		policy: newNetwork(rng, 0.01, inputs, o.Hidden, o.Hidden, actions),
 		critic: newNetwork(rng, 0.1, inputs, o.Hidden, o.Hidden, 1),
-		probs:  make([]float64, actions), dLogits: make([]float64, actions), room: make([]float64, inputs)}
+		probs:  make([]float64, actions), whim: make([]float64, actions), dLogits: make([]float64, actions), room: make([]float64, inputs)}
 	t.movePi, t.moveV = newAdam(len(t.policy.params)), newAdam(len(t.critic.params))
 	for i := range o.Iterations {
 		t.used, t.rewards, t.chosen = 0, 0, 0
+		t.borders = append(t.borders[:0], 0)
 		for e := range o.Episodes {
-			if err := t.collect(o.Seed<<32 + uint64(i*o.Episodes+e)); err != nil {
+			if err := t.collect(o.Seed<<32 + uint64((i*o.Episodes+e)/o.Siblings)); err != nil {
 				return nil, fmt.Errorf("train, iteration %d: %w", i, err)
+			}
+			t.borders = append(t.borders, t.used)
+			if (e+1)%o.Siblings == 0 && o.Siblings > 1 {
+				t.compare(t.borders[len(t.borders)-1-o.Siblings:])
 			}
 		}
 		if t.used > 0 {
@@ -145,7 +161,7 @@ func (t *trainer) collect(seed uint64) error {
 		}
 		s.value = t.critic.forward(s.obs)[0]
 		softmax(t.policy.forward(s.obs), t.probs)
-		s.action = t.choose()
+		s.action = t.choose(t.used == from+1)
 		s.logProb = math.Log(t.probs[s.action])
 		return s.action
 	})
@@ -167,16 +183,41 @@ func (t *trainer) collect(seed uint64) error {
 	return nil
 }
 
-// choose draws an action by probs.
-func (t *trainer) choose() int {
-	u := t.rng.Float64()
-	for a, p := range t.probs {
-		if u < p {
-			return a
+// choose draws an action by probs: the largest of their logarithms with Gumbel's noise, which stays
+// for a whim.
+func (t *trainer) choose(first bool) int {
+	if t.rng.Float64()*t.o.Whim < 1 || first {
+		for a := range t.whim {
+			t.whim[a] = t.rng.ExpFloat64()
 		}
-		u -= p
 	}
-	return len(t.probs) - 1
+	// ln p − ln e is largest where e ÷ p is least.
+	best := 0
+	for a, p := range t.probs {
+		if t.whim[a]*t.probs[best] < t.whim[best]*p {
+			best = a
+		}
+	}
+	return best
+}
+
+// compare takes from the advantages of siblings, at each decision, what the others had there on the mean.
+func (t *trainer) compare(borders []int) {
+	count := len(borders) - 1
+	length := t.used
+	for i := range count {
+		length = min(length, borders[i+1]-borders[i])
+	}
+	for k := range length {
+		sum := 0.0
+		for _, from := range borders[:count] {
+			sum += t.samples[from+k].advantage
+		}
+		for _, from := range borders[:count] {
+			s := &t.samples[from+k]
+			s.advantage -= (sum - s.advantage) / float64(count-1)
+		}
+	}
 }
 
 // improve goes over the samples; left is the share of the learning rate and of the entropy's worth that is left.

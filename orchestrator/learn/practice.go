@@ -19,7 +19,7 @@ import (
 type Practice struct {
 	// Length is that of an episode; 0 means 90 minutes.
 	Length time.Duration
-	// Penalty is what late events cost, as a multiple of the usual cost of an event; 0 means 20.
+	// Penalty is what late events cost, as a multiple of the usual cost of an event; 0 means 30.
 	Penalty float64
 }
 
@@ -27,7 +27,7 @@ type Practice struct {
 func (Practice) Sizes() (observations, actions int) { return Observations, Actions }
 
 // worst bounds the penalty of one decision, so that a lost episode does not outweigh all others.
-const worst = 20
+const worst = 40
 
 // Episode simulates once.
 func (p Practice) Episode(seed uint64, act func(obs []float32, reward float64) int) error {
@@ -43,7 +43,7 @@ func (p Practice) scene(seed uint64) (*simulate.World, *student) {
 		p.Length = 90 * time.Minute
 	}
 	if p.Penalty <= 0 {
-		p.Penalty = 20
+		p.Penalty = 30
 	}
 	rng := rand.New(rand.NewPCG(seed, 0x7363_656e65))
 	speed := math.Exp(0.5 * rng.NormFloat64())
@@ -75,7 +75,8 @@ func (p Practice) scene(seed uint64) (*simulate.World, *student) {
 		Capacity: c,
 		Objective: orchestrator.Objective{Target: time.Duration(20+25*rng.Float64()) * time.Second, Quantile: 0.99,
 			Min: 1, Max: 200},
-		Delay: 5 * time.Second, Jitter: 0.2, Seed: seed, Linger: 0,
+		Delay: 5 * time.Second, Jitter: 0.2, Seed: seed,
+		Linger: time.Duration(rng.IntN(2)) * 500 * time.Millisecond,
 	}
 	w.Start = max(1, int(a.calm[0]/c.Rate(c.Batch)*(0.9+0.6*rng.Float64())))
 	if rng.IntN(8) == 0 {
