@@ -23,11 +23,16 @@ func Names() []string {
 
 // Named returns a new policy by its name, with its product's defaults but for the settings.
 // Durations are time.Duration, text such as "5m", or seconds; numbers may be of any
-// type. Names, settings and values that are unknown or out of range are errors of kind Config.
+// type. Beside the fields of its Config each but foresight has the setting large_calls: true lets
+// workers make the largest calls that the target leaves time for. Names, settings and values that are unknown or out of range are errors of kind Config.
 func Named(name string, settings map[string]any) (orchestrator.Policy, error) {
 	build, fields := known(name)
 	if build == nil {
 		return nil, unknown("policy", name, Names())
+	}
+	large := false
+	if name != "foresight" {
+		fields["large_calls"] = &large
 	}
 	keys := make([]string, 0, len(settings))
 	for key := range settings {
@@ -43,7 +48,31 @@ func Named(name string, settings map[string]any) (orchestrator.Policy, error) {
 			return nil, errkind.Errorf(errkind.Config, "setting %s of %s: %w", key, name, err)
 		}
 	}
-	return build()
+	p, err := build()
+	if err == nil && large {
+		p = &largeCalls{Policy: p}
+	}
+	return p, err
+}
+
+// largeCalls is a policy whose workers were told, once and for all, to make the largest calls that the target
+// leaves time for; to the policy that is how workers are.
+type largeCalls struct {
+	orchestrator.Policy
+	in       orchestrator.Input
+	capacity orchestrator.Capacity
+}
+
+func (p *largeCalls) Decide(in *orchestrator.Input) orchestrator.Decision {
+	if in.Capacity == nil || in.Objective == nil {
+		return p.Policy.Decide(in)
+	}
+	p.in, p.capacity = *in, *in.Capacity
+	p.capacity.Batch = largestCall(&p.capacity, in.Objective.Target/4)
+	p.in.Capacity = &p.capacity
+	d := p.Policy.Decide(&p.in)
+	d.Batch = p.capacity.Batch
+	return d
 }
 
 // known returns what makes the policy of a name, and where its settings go.

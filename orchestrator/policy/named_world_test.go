@@ -76,7 +76,8 @@ func TestBaselinesBehaveAsTheyAreKnownTo(t *testing.T) {
 		{"keda", map[string]any{"lag_calls": 1.4}, 1.2, 1.8, 0.01}, // what a worker holds at about 0.9
 		{"kpa", nil, 1.4, 1.9, 0},                                  // 1 ÷ 0.7, and the partitions' skew is no concern of its
 		{"kpa", map[string]any{"utilization": 0.95}, 1.1, 1.4, 1},  // which makes it late here
-		{"ds2", nil, 1.05, 1.4, 1},                                 // so is DS2 without a factor
+		{"kpa", map[string]any{"utilization": 0.7, "large_calls": true}, 1.3, 1.6, 0},
+		{"ds2", nil, 1.05, 1.4, 1}, // so is DS2 without a factor
 		{"ds2", map[string]any{"factor": 0.2}, 1.2, 1.6, 0.01},
 		{"flink", nil, 1.5, 3, 0.1}, // its hour before it lowers
 		{"foresight", nil, 1, 1.3, 0.01},
