@@ -56,7 +56,7 @@ var rooms = []room{
 	// The orchestrator knows no pipeline: it states the interfaces that it needs.
 	{path: "orchestrator", layer: 4},
 	{path: "orchestrator/trace", layer: 5},
-	{path: "orchestrator/forecast", layer: 5},
+	{path: "orchestrator/forecast", layer: 6},
 	{path: "orchestrator/actuator", layer: 5, kind: port},
 	{path: "orchestrator/actuator/actuatortest", layer: 6, kind: suite},
 	// The clusters that tests of its adapters run on.
