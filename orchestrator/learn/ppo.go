@@ -103,7 +103,25 @@ type trainer struct {
 
 // Train returns a trained policy. The same task, training and kind of processor give the same weights, bit for bit.
 func Train(task Task, o Training) (*Trained, error) {
-	o = o.withDefaults()
+	t, err := newTrainer(task, o.withDefaults())
+	if err != nil {
+		return nil, err
+	}
+	for i := range t.o.Iterations {
+		if err := t.experience(i); err != nil {
+			return nil, fmt.Errorf("train, iteration %d: %w", i, err)
+		}
+		if t.used > 0 {
+			t.improve(max(0.02, 1-float64(i)/float64(t.o.Iterations)))
+		}
+		if t.o.Progress != nil {
+			t.o.Progress(i, t.rewards/max(1, t.chosen))
+		}
+	}
+	return &Trained{net: t.policy}, nil
+}
+
+func newTrainer(task Task, o Training) (*trainer, error) {
 	inputs, actions := task.Sizes()
 	if inputs < 1 || actions < 2 {
 		return nil, fmt.Errorf("train: %d observed values and %d actions, expected at least 1 and 2", inputs, actions)
@@ -114,26 +132,24 @@ func Train(task Task, o Training) (*Trained, error) {
 		critic: newNetwork(rng, 0.1, inputs, o.Hidden, o.Hidden, 1),
 		probs:  make([]float64, actions), whim: make([]float64, actions), dLogits: make([]float64, actions), room: make([]float64, inputs)}
 	t.movePi, t.moveV = newAdam(len(t.policy.params)), newAdam(len(t.critic.params))
-	for i := range o.Iterations {
-		t.used, t.rewards, t.chosen = 0, 0, 0
-		t.borders = append(t.borders[:0], 0)
-		for e := range o.Episodes {
-			if err := t.collect(o.Seed<<32 + uint64((i*o.Episodes+e)/o.Siblings)); err != nil {
-				return nil, fmt.Errorf("train, iteration %d: %w", i, err)
-			}
-			t.borders = append(t.borders, t.used)
-			if (e+1)%o.Siblings == 0 && o.Siblings > 1 {
-				t.compare(t.borders[len(t.borders)-1-o.Siblings:])
-			}
+	return t, nil
+}
+
+// experience runs the episodes of iteration i.
+func (t *trainer) experience(i int) error {
+	o := &t.o
+	t.used, t.rewards, t.chosen = 0, 0, 0
+	t.borders = append(t.borders[:0], 0)
+	for e := range o.Episodes {
+		if err := t.collect(o.Seed<<32 + uint64((i*o.Episodes+e)/o.Siblings)); err != nil {
+			return err
 		}
-		if t.used > 0 {
-			t.improve(max(0.02, 1-float64(i)/float64(o.Iterations)))
-		}
-		if o.Progress != nil {
-			o.Progress(i, t.rewards/max(1, t.chosen))
+		t.borders = append(t.borders, t.used)
+		if (e+1)%o.Siblings == 0 && o.Siblings > 1 {
+			t.compare(t.borders[len(t.borders)-1-o.Siblings:])
 		}
 	}
-	return &Trained{net: t.policy}, nil
+	return nil
 }
 
 // collect runs an episode and estimates its advantages. The last decision has no known outcome: its

@@ -1,6 +1,7 @@
 package learn
 
 import (
+	"errors"
 	"math"
 	"math/rand/v2"
 	"testing"
@@ -109,5 +110,55 @@ func TestTrainingAgainGivesTheSameWeights(t *testing.T) {
 	}
 	if other.net.params[0] == first.net.params[0] {
 		t.Error("another seed gives the same weights")
+	}
+}
+
+// weather is a toy in which nothing that is done matters: rewards are the seed's.
+type weather struct{}
+
+func (weather) Sizes() (int, int) { return 1, 3 }
+
+func (weather) Episode(seed uint64, act func([]float32, float64) int) error {
+	rng := rand.New(rand.NewPCG(seed, 1))
+	for i := range 20 {
+		act([]float32{float32(i) / 20}, 100*rng.NormFloat64())
+	}
+	return nil
+}
+
+func TestWhatHappensToAllSiblingsIsNobodysMerit(t *testing.T) {
+	tr, err := newTrainer(weather{}, Training{Episodes: 6, Siblings: 3, Seed: 1}.withDefaults())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := tr.experience(0); err != nil {
+		t.Fatal(err)
+	}
+	for i := range tr.samples[:tr.used] {
+		if a := tr.samples[i].advantage; math.Abs(a) > 1e-9 {
+			t.Fatalf("decision %d has the advantage %g", i, a)
+		}
+	}
+}
+
+// faulty gives a reward that is no number, or fails.
+type faulty struct{ err error }
+
+func (faulty) Sizes() (int, int) { return 1, 3 }
+
+func (f faulty) Episode(_ uint64, act func([]float32, float64) int) error {
+	for range 4 {
+		act([]float32{1}, math.NaN())
+	}
+	return f.err
+}
+
+func TestTrainingOnNonsenseFails(t *testing.T) {
+	cause := errors.New("no such world")
+	if _, err := Train(faulty{err: cause}, Training{}); !errors.Is(err, cause) {
+		t.Errorf("the task's error is lost: %v", err)
+	}
+	if _, err := Train(faulty{}, Training{}); err == nil {
+		t.Error("rewards that are no numbers were learnt from")
 	}
 }
