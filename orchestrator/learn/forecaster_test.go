@@ -195,3 +195,25 @@ func BenchmarkForecaster(b *testing.B) {
 		f.Predict(leads, dst)
 	}
 }
+
+// FuzzWeights wants foreign weights taken or refused, and forecasts sound after either.
+func FuzzWeights(f *testing.F) {
+	sound := NewForecaster(minutes, 1).Weights()
+	f.Add(sound)
+	f.Add(sound[:50])
+	f.Add([]byte(weightsMagic))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		fc := NewForecaster(minutes, 2)
+		before := fc.Weights()
+		if err := fc.SetWeights(b); err != nil && !bytes.Equal(fc.Weights(), before) {
+			t.Fatal("a refusal has changed the weights")
+		}
+		var got [1]float64
+		for i := range int64(lstmWarmUp + 2) {
+			fc.Update(i, saw(i))
+		}
+		if fc.Predict([]int{3}, got[:]); !(got[0] >= 0 && got[0] < 1e9) {
+			t.Fatalf("forecast %v", got[0])
+		}
+	})
+}
