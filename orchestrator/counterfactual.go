@@ -34,37 +34,30 @@ type ReplayedOrder struct {
 	Hold bool
 }
 
-// Replay asks a policy on the signals, forecasts and capacities of entries, oldest first, and in order. The
-// policy sees its own orders as those in force, and the recorded signals, which others' orders have shaped: so the longer ago its
-// orders differ, the less the signals are what it would have seen. Entries that are no rounds are
+// Replay asks a policy on the recorded inputs of entries, oldest first, and in order: signals, forecasts, capacities and the
+// orders that were in force, as if it had looked on. Its own orders are not fed back, since the signals would not
+// fit them: what it says is what it would have ordered at each moment, given what was there. Entries that are no rounds are
 // passed over; a gap of more than ten periods is not counted.
 func Replay(entries []*Entry, p Policy) Counterfactual {
 	r := replay{c: Counterfactual{Policy: p.Name()}}
 	var asked time.Time
-	orders := Orders{}
+	n, hold := 0, true
 	for _, e := range rounds(entries) {
-		if r.c.Rounds == 0 {
-			orders = e.Before
-		}
-		hold := true
 		// Asked when its own period is over, which may be longer than that of the journal.
 		if due := asked.Add(p.Period() - e.Period/2); asked.IsZero() || !e.Time.Before(due) {
 			asked = e.Time
 			round := e.Round
 			in := Input{
 				Now: e.Time, Signals: &round.Signals, Demand: &round.Demand, Capacity: &round.Capacity, Objective: &round.Objective,
-				Target: orders.Workers, Changed: orders.Changed,
+				Target: e.Before.Workers, Changed: e.Before.Changed,
 			}
 			d := p.Decide(&in)
-			hold = d.Hold
-			if !hold {
-				n := bound(d.Workers, &round.Objective)
-				if n != orders.Workers {
-					orders.Workers, orders.Changed = n, e.Time
-				}
+			if hold = d.Hold; hold {
+				d.Workers = e.Before.Workers
 			}
+			n = bound(d.Workers, &round.Objective)
 		}
-		r.add(e, orders.Workers, hold)
+		r.add(e, n, hold)
 	}
 	return r.finish()
 }

@@ -3,6 +3,7 @@ package orchestrator
 import (
 	"fmt"
 	"math"
+	"regexp"
 	"strconv"
 	"strings"
 	"time"
@@ -486,9 +487,18 @@ func changeText(before, after Orders) string {
 	return strings.Join(t, ", ")
 }
 
-// sentence ends a text with a full stop and drops doubled ones.
+// powers are numbers such as 1.08e+04.
+var powers = regexp.MustCompile(`[0-9](\.[0-9]+)?e\+[0-9]{2}`)
+
+// sentence ends a text with a full stop, and writes large numbers out.
 func sentence(text string) string {
-	text = strings.TrimSpace(text)
+	text = powers.ReplaceAllStringFunc(strings.TrimSpace(text), func(s string) string {
+		x, err := strconv.ParseFloat(s, 64)
+		if err != nil {
+			return s
+		}
+		return number(x, 4)
+	})
 	if text == "" {
 		return ""
 	}

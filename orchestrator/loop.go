@@ -35,7 +35,7 @@ type LoopOptions struct {
 	Outcome time.Duration
 	// Hands is how long the loop keeps its hands off after an undo or a second breach in an hour; 0 means 15 minutes.
 	Hands time.Duration
-	// Seen, where it is not nil, gets the entry of each round when it is over.
+	// Seen, where it is not nil, gets the entry of each round when it is over; orders are not logged then.
 	Seen func(*Entry)
 	// Now is the clock; nil is time.Now.
 	Now    func() time.Time
@@ -283,7 +283,7 @@ func (l *Loop) tell(e *Entry) {
 	for _, n := range e.Notes {
 		l.o.Logger.Warn("orchestrate: "+n, "unit", l.o.Unit, "entry", e.ID)
 	}
-	if l.o.Mode == ModeObserve || !e.Changes() || sameOrders(e.After, l.advised) {
+	if l.o.Seen != nil || l.o.Mode == ModeObserve || !e.Changes() || sameOrders(e.After, l.advised) {
 		return
 	}
 	l.advised = e.After

@@ -50,10 +50,14 @@ func (a *app) orchestrateTrace(ctx context.Context, f *orchestrateFlags, source 
 	}
 	defer func() { err = errors.Join(err, journal.Close()) }()
 	p := roundPrinter{a: a, output: f.output}
+	seen := p.print
+	if f.speed == 0 && f.output == "text" {
+		seen = func(*orchestrator.Entry) {} // nobody can read so fast
+	}
 	r := &rehearsal{ctx: ctx, pilot: pilot, rule: orchestrator.Bare(rule, w.Capacity, f.goal), speed: f.speed, act: f.mode == string(orchestrator.ModeAct), route: len(f.places) > 0}
 	r.loop, err = orchestrator.NewLoop(orchestrator.LoopOptions{
 		Unit: f.unit, Mode: orchestrator.Mode(f.mode), Pilot: pilot, Observer: r, Actuator: r, Journal: journal,
-		Objective: f.goal, Capacity: w.Capacity, TTL: f.ttl, Leave: true, Now: func() time.Time { return r.now }, Logger: a.log, Seen: p.print,
+		Objective: f.goal, Capacity: w.Capacity, TTL: f.ttl, Leave: true, Now: func() time.Time { return r.now }, Logger: a.log, Seen: seen,
 	})
 	if err != nil {
 		return err
@@ -78,7 +82,7 @@ func (f *orchestrateFlags) world(source string) (*simulate.World, error) {
 	if source == demoTrace {
 		t, err = trace.Generate("bursts", f.seed, demoDuration)
 		f.busy = cmp.Or(f.busy, demoBusy)
-		f.max = max(f.max, 40)
+		f.max = max(f.max, 60)
 		f.goal.Max = f.max
 	} else {
 		t, err = trace.Read(source)
@@ -94,7 +98,8 @@ func (f *orchestrateFlags) world(source string) (*simulate.World, error) {
 		f.unit = "trace-" + strings.TrimSuffix(filepath.Base(source), filepath.Ext(source))
 	}
 	return &simulate.World{
-		Arrivals: t.Draw(f.seed, time.Second), Capacity: c, Objective: f.goal, Tiers: f.places, Delay: 5 * time.Second, Jitter: 0.2, Seed: f.seed,
+		Arrivals: t.Draw(f.seed, time.Second), Capacity: c, Objective: f.goal, Tiers: f.places, Delay: 5 * time.Second, Jitter: 0.2,
+		Linger: 500 * time.Millisecond, Seed: f.seed,
 	}, nil
 }
 
