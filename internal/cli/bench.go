@@ -29,7 +29,7 @@ func (a *app) benchCommand() *cobra.Command {
 		Args:  cobra.NoArgs,
 		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.AddCommand(a.benchPoliciesCommand(), a.benchForecastsCommand())
+	cmd.AddCommand(a.benchPoliciesCommand(), a.benchForecastsCommand(), a.benchLiveCommand())
 	return cmd
 }
 
