@@ -121,6 +121,34 @@ func TestOrdersAreEarlyAndKeptOverGaps(t *testing.T) {
 	}
 }
 
+func TestWorkersAreReadyOnceTheirStartUpHasPassed(t *testing.T) {
+	plan := []int{3, 3, 1, 5, 0, 0, 2, 0, 0, 0, 1}
+	orders := early(plan, 2)
+	for i, n := range readied(orders, 2) {
+		if n < plan[i] {
+			t.Errorf("tick %d: %d are surely ready of %d planned", i, n, plan[i])
+		}
+	}
+	if got := readied([]int{1, 5, 5, 2, 5}, 1); got[1] != 1 || got[2] != 5 || got[4] != 2 {
+		t.Errorf("got %v, want the fewest of each tick and the one before", got)
+	}
+}
+
+func TestLateShareCountsWhatIsServedAfterItIsDue(t *testing.T) {
+	// 10 events, one served a tick from the first on, each due 3 ticks after it came: 4 are in time (the tick of arrival counts).
+	arrivals := &trace.Trace{Step: time.Second, Counts: []float64{10, 0, 0, 0, 0, 0, 0, 0, 0, 0}}
+	c := orchestrator.Capacity{PerEvent: 1, Batch: 1}
+	var workers fleet
+	workers.update(&c, 10)
+	ready := []int{1, 1, 1, 1, 1, 1, 1, 1, 1, 1}
+	if got := lateShare(arrivals, &workers, 1, 3*time.Second, ready); math.Abs(got-0.6) > 1e-9 {
+		t.Errorf("%v are late, want 0.6", got)
+	}
+	if got := lateShare(arrivals, &workers, 10, 3*time.Second, ready); got != 0 {
+		t.Errorf("%v are late of what is served at once", got)
+	}
+}
+
 func BenchmarkBoundOfAYear(b *testing.B) {
 	arrivals := wave(365*24/5, 400) // as many ticks of 5 s as a year has
 	arrivals.Step = 5 * time.Second

@@ -19,20 +19,21 @@ type ForesightConfig struct {
 	Jitter float64
 	// HeadRoom multiplies the arrivals that are planned for, on top of the room for the largest partition.
 	HeadRoom float64
-	// Slack is the share of the target that waiting may take; the rest is for calls and rebalances.
-	Slack float64
+	// Slack is the share of the time that calls and rebalances leave of the target which the plan lets events wait; Late the share
+	// of events that may be late by the plan.
+	Slack, Late float64
 }
 
 // DefaultForesight is right for start-ups that vary by a fifth.
 func DefaultForesight() ForesightConfig {
-	return ForesightConfig{Ask: 5 * time.Second, Jitter: 0.2, HeadRoom: 1.03, Slack: 0.5}
+	return ForesightConfig{Ask: 5 * time.Second, Jitter: 0.2, HeadRoom: 1.03, Slack: 0.7, Late: 0.001}
 }
 
 func (c *ForesightConfig) validate() error {
 	if c.Arrivals == nil || c.Arrivals.Step <= 0 || len(c.Arrivals.Counts) == 0 {
 		return errkind.Errorf(errkind.Config, "%s is missing: give the arrivals that will come, a trace", SettingArrivals)
 	}
-	return firstError(positive("ask", c.Ask), within("jitter", c.Jitter, 0, 10), within("head_room", c.HeadRoom, 0.1, 100), within("slack", c.Slack, 0, 1))
+	return firstError(positive("ask", c.Ask), within("jitter", c.Jitter, 0, 10), within("head_room", c.HeadRoom, 0.1, 100), within("slack", c.Slack, 0, 1), within("late", c.Late, 0, 1))
 }
 
 // NewForesight returns the bound's schedule as it can be carried out: workers are ordered as early as they may
@@ -61,11 +62,25 @@ func (f *foresight) plan(in *orchestrator.Input) {
 	low, high := limits(in.Objective, 0)
 	var workers fleet
 	workers.update(in.Capacity, high)
-	slack := time.Duration(c.Slack*float64(in.Objective.Target)) - in.Capacity.Rebalance -
-		time.Duration(in.Capacity.Service(float64(f.batch))*float64(time.Second))
+	slack := max(0, in.Objective.Target-in.Capacity.Rebalance-time.Duration(2*in.Capacity.Service(float64(f.batch))*float64(time.Second)))
 	f.lead = time.Duration((1+c.Jitter)*float64(in.Capacity.StartUp)) + in.Capacity.Rebalance + c.Ask
-	ahead := int((f.lead + t.Step - 1) / t.Step)
-	f.orders = early(levelPlan(t, &workers, in.Capacity.Rate(f.batch)/c.HeadRoom, slack, low), ahead)
+	ahead := max(0, int((f.lead+t.Step-1)/t.Step))
+	rate := in.Capacity.Rate(f.batch)
+	orders := func(part float64) []int {
+		return early(levelPlan(t, &workers, rate/part, time.Duration(c.Slack*float64(slack)), low), ahead)
+	}
+	// Workers that are kept over gaps work off what waits, so that a plan for a part of the arrivals
+	// may be enough: the smallest such part is looked for.
+	least, enough := 0.6, 1.0
+	for range 6 {
+		part := (least + enough) / 2
+		if lateShare(t, &workers, rate, slack, readied(orders(part), ahead)) <= c.Late {
+			enough = part
+		} else {
+			least = part
+		}
+	}
+	f.orders = orders(enough * c.HeadRoom)
 }
 
 func (f *foresight) Decide(in *orchestrator.Input) orchestrator.Decision {

@@ -48,6 +48,42 @@ func early(plan []int, ahead int) []int {
 	return out
 }
 
+// readied is how many workers are surely ready in each tick: the fewest ordered in it and in the ticks before it
+// that a start-up may take. Those at the beginning are taken to be ready.
+func readied(orders []int, ahead int) []int {
+	out := make([]int, len(orders))
+	var window []int // indices of rising values
+	for t, n := range orders {
+		for len(window) > 0 && orders[window[len(window)-1]] >= n {
+			window = window[:len(window)-1]
+		}
+		window = append(window, t)
+		for window[0] < t-ahead {
+			window = window[1:]
+		}
+		out[t] = orders[window[0]]
+	}
+	return out
+}
+
+// lateShare is the share of events that a schedule of ready workers serves later than slack after they came.
+func lateShare(arrivals *trace.Trace, f *fleet, rate float64, slack time.Duration, ready []int) float64 {
+	a := newArrived(arrivals)
+	seconds := arrivals.Step.Seconds()
+	delay := slack.Seconds() / seconds
+	served, late, before := 0.0, 0.0, 0.0
+	for t, n := range ready {
+		served = min(served+f.of(n)*rate*seconds, a.at(float64(t+1)))
+		due := a.at(float64(t+1) - delay)
+		late += max(0, due-max(before, served))
+		before = due
+	}
+	if all := a.sum[len(a.sum)-1]; all > 0 {
+		return late / all
+	}
+	return 0
+}
+
 // quantileNeed is the number of workers that is enough for the share q of the time, when demand is
 // taken over stretches as long as slack.
 func quantileNeed(arrivals *trace.Trace, f *fleet, rate float64, slack time.Duration, q float64) int {

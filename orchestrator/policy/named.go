@@ -128,7 +128,7 @@ func known(name string) (func() (orchestrator.Policy, error), map[string]any) {
 	case "foresight":
 		c := DefaultForesight()
 		return func() (orchestrator.Policy, error) { return NewForesight(c) }, map[string]any{
-			SettingArrivals: &c.Arrivals, "ask": &c.Ask, "jitter": &c.Jitter, "head_room": &c.HeadRoom, "slack": &c.Slack,
+			SettingArrivals: &c.Arrivals, "ask": &c.Ask, "jitter": &c.Jitter, "head_room": &c.HeadRoom, "slack": &c.Slack, "late": &c.Late,
 		}
 	}
 	return nil, nil
