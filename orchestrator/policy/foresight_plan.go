@@ -8,20 +8,32 @@ import (
 	"github.com/freshet-io/freshet/orchestrator/trace"
 )
 
-// levelPlan is a schedule of workers per tick that serves every event within slack, where one worker serves rate:
-// in each tick the smallest number that, kept on, would serve
-// in time everything due within the slack. It follows Bound's schedule with a lower peak and fewer changes.
+// farthest is how many ticks ahead a level plan looks: far enough to be level, and near enough
+// to be made for a year.
+const farthest = 240
+
+// levelPlan is a schedule of workers per tick that serves every event within slack, where one worker
+// serves rate: in each tick the smallest number that, kept on, would serve in time everything
+// due within the slack. It follows Bound's schedule with a lower peak and fewer changes.
 func levelPlan(arrivals *trace.Trace, f *fleet, rate float64, slack time.Duration, least int) []int {
 	a := newArrived(arrivals)
 	seconds := arrivals.Step.Seconds()
 	delay := max(slack, 0).Seconds() / seconds
-	ahead := int(math.Ceil(delay))
+	ahead := int(math.Ceil(min(delay, farthest)))
 	plan := make([]int, len(arrivals.Counts))
+	due := make([]float64, len(plan)+ahead) // at the end of each tick
+	for t := range due {
+		due[t] = a.at(float64(t+1) - delay)
+	}
+	share := make([]float64, ahead+1) // what a tick does of the work of 1, 2 … ticks, a second
+	for k := range share {
+		share[k] = 1 / (float64(k+1) * seconds)
+	}
 	served := 0.0
 	for t := range plan {
 		demand := 0.0
-		for k := 0; k <= ahead; k++ {
-			demand = max(demand, (a.at(float64(t+k+1)-delay)-served)/(float64(k+1)*seconds))
+		for k, d := range due[t : t+ahead+1] {
+			demand = max(demand, (d-served)*share[k])
 		}
 		n := max(f.need(demand/rate), least)
 		plan[t] = n
