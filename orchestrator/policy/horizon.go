@@ -12,17 +12,23 @@ import (
 type HorizonConfig struct {
 	// Every is the period.
 	Every time.Duration
+	// Step is the shortest step of a plan.
+	Step time.Duration
 	// Horizon is how far is planned.
 	Horizon time.Duration
 	// Risk is the quantile of the demand that is planned for until workers ordered now could
-	// be there; from then on the quantile goes down to Tail at the horizon, since what comes late can be
-	// decided late.
+	// be there; from then on the quantile goes down to Tail within Fade, since what comes late can be
+	// decided late, and since no load stays at its upper quantile.
 	Risk, Tail float64
+	Fade       time.Duration
 	// Pace is by how many powers of two the share beyond Risk grows while nothing is late, and
 	// shrinks for each Spend of late events too many. Negative means no pacing.
 	Pace float64
 	// Spend is the share of the late events that the objective allows which is meant to be used.
 	Spend float64
+	// Surge is how many seconds a sudden rise is expected to go on as steeply, where the rate exceeds
+	// all that was forecast for it. Negative means none.
+	Surge float64
 	// Allow is the share of the target that a backlog may be old in a plan.
 	Allow float64
 	// Late is the price of a late event, in prices of an event that is served.
@@ -39,9 +45,9 @@ type HorizonConfig struct {
 // DefaultHorizon is the setting that the reports use.
 func DefaultHorizon() HorizonConfig {
 	return HorizonConfig{
-		Every: 10 * time.Second, Horizon: 10 * time.Minute,
-		Risk: 0.9, Tail: 0.6, Pace: 1, Spend: 0.4, Allow: 0.75, Late: 30, Hold: 30 * time.Second,
-		Floor: FloorConfig{Stable: time.Minute, Fast: 20 * time.Second, Panic: 1.1, Utilisation: 1, Allow: 0.4, CatchUp: 2 * time.Minute},
+		Every: 5 * time.Second, Step: 10 * time.Second, Horizon: 10 * time.Minute,
+		Risk: 0.85, Tail: 0.5, Fade: 4 * time.Minute, Pace: 1, Spend: 0.4, Surge: 45, Allow: 0.95, Late: 30, Hold: 10 * time.Second,
+		Floor: FloorConfig{Stable: time.Minute, Fast: 20 * time.Second, Panic: 1.1, Utilisation: 1.1, Allow: 0.4, CatchUp: 2 * time.Minute},
 	}
 }
 
@@ -59,6 +65,7 @@ type Horizon struct {
 	floor *Floor
 	alone *Floor
 	pace  pace
+	surge surge
 	plan  plan
 	best  plan // of the batch that is best so far
 	sizes []int
@@ -69,12 +76,17 @@ type Horizon struct {
 func NewHorizon(set HorizonConfig) *Horizon {
 	d := DefaultHorizon()
 	orDefault(&set.Every, d.Every)
+	orDefault(&set.Step, d.Step)
 	orDefault(&set.Horizon, d.Horizon)
 	orDefault(&set.Risk, d.Risk)
 	orDefault(&set.Tail, d.Tail)
+	orDefault(&set.Fade, d.Fade)
 	orDefault(&set.Spend, d.Spend)
 	orDefault(&set.Allow, d.Allow)
 	orDefault(&set.Late, d.Late)
+	if set.Surge == 0 {
+		set.Surge = d.Surge
+	}
 	if set.Pace == 0 {
 		set.Pace = d.Pace
 	}
@@ -100,6 +112,7 @@ func (h *Horizon) Decide(in *orchestrator.Input) orchestrator.Decision {
 	h.pipe.update(in)
 	h.fleet.update(in.Capacity, topOf(in.Objective))
 	h.pace.see(s, in.Objective, h.set.Spend)
+	h.surge.see(in, &h.past, h.set.Surge)
 	alone := h.alone.Decide(in)
 	floor := h.floor.Decide(in)
 	if in.Demand == nil || len(in.Demand.Rates) == 0 || h.past.n == 0 || in.Objective.Target <= 0 || in.Demand.Step <= 0 {
@@ -167,9 +180,9 @@ func (c *HorizonConfig) describe(p *plan, in *orchestrator.Input, h *Horizon, ba
 	}
 	startUp := max(can.StartUp, 0)
 	p.lead = 0
-	fine := c.Every
+	fine := c.Step
 	if startUp > time.Second {
-		p.lead = min(max(int((startUp+c.Every/2)/c.Every), 1), maxLead)
+		p.lead = min(max(int((startUp+c.Step/2)/c.Step), 1), maxLead)
 		fine = startUp / time.Duration(p.lead)
 	}
 	c.steps(p, fine, max(c.Horizon, 3*startUp))
@@ -183,18 +196,18 @@ func (c *HorizonConfig) describe(p *plan, in *orchestrator.Input, h *Horizon, ba
 	service := can.Service(float64(batch))
 	wait := max(c.Allow*target-service-min(can.Rebalance.Seconds(), target/4), target/20)
 	sure := startUp.Seconds() + wait
-	end := 0.0
-	for _, dt := range p.dt {
-		end += dt
-	}
 	p.in = p.in[:0]
 	t, least, most := 0.0, math.Inf(1), 0.0
 	for _, dt := range p.dt {
 		q := risk
-		if t > sure && end > sure {
-			q = risk + (min(c.Tail, risk)-risk)*(t-sure)/(end-sure)
+		if t > sure {
+			q = risk + (min(c.Tail, risk)-risk)*min(1, (t-sure)/c.Fade.Seconds())
 		}
-		r := demandAt(in.Demand, now, t+dt/2, q) * keep
+		r := demandAt(in.Demand, now, t+dt/2, q)
+		if h.surge.on {
+			r = max(r, h.surge.rate(t+dt/2))
+		}
+		r *= keep
 		p.in = append(p.in, r*dt)
 		least, most = min(least, r), max(most, r)
 		t += dt

@@ -17,7 +17,7 @@ type pace struct {
 const (
 	paceHalfLife = 6 * time.Hour
 	paceStart    = time.Hour // of events on budget are held to have been before the first
-	paceLimit    = 3.0       // budgets too many that count
+	paceLimit    = 1.0       // budgets too many that count
 )
 
 // see takes the late events of one window.
