@@ -78,23 +78,29 @@ func (r *Report) savingGoals() []Goal {
 		default:
 			continue
 		}
-		// A trace on which cost cannot be compared counts as nothing saved.
 		var saved []float64
 		for _, s := range v.Saved {
-			x := s.Saved
-			if !s.NoLater && !s.BothKeep {
-				x = min(x, 0)
+			switch {
+			case s.Comparable:
+				saved = append(saved, s.Saved)
+			case !s.OursKeeps:
+				saved = append(saved, min(s.Saved, 0)) // what is late saves nothing
 			}
-			saved = append(saved, x)
 		}
 		m := orZero(median(saved))
-		reached := fmt.Sprintf("%s below (%s on %d of %d traces where it is no later)", percent(m, 0), percent(v.Strict, 0), v.NoLater, len(v.Saved))
-		if v.NoLater == 0 {
-			reached = fmt.Sprintf("%s below; it is later on every trace, within the objective", percent(m, 0))
+		reached := fmt.Sprintf("%s below, over %d traces", percent(m, 0), len(saved))
+		if n := len(v.Saved) - len(saved); n > 0 {
+			reached += fmt.Sprintf("; on %d the other is cheaper and does not keep the objective", n)
+		}
+		switch {
+		case v.NoLater > 0 && v.NoLater < len(saved):
+			reached += fmt.Sprintf("; %s below on the %d where ours is no later", percent(v.Strict, 0), v.NoLater)
+		case v.NoLater == 0 && v.Comparable > 0:
+			reached += "; ours is the later one, within the objective, on all of them"
 		}
 		goals = append(goals, Goal{
 			Goal:    fmt.Sprintf("at least %s below the cost of %s, on the median trace", percent(least, 0), what),
-			Reached: reached, Met: m >= least,
+			Reached: reached, Met: m >= least && len(saved) > 0,
 		})
 	}
 	return goals

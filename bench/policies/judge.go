@@ -180,7 +180,7 @@ var notes = []string{
 	"Tuned policies have, on each trace, the setting that was cheapest on the first third with the objective kept there, or least late where none kept it. Ours has one setting for all traces; its forecaster has seen the arrivals of the first third.",
 	"Static peak has as many workers as the busiest stretch of the first third needs. Foresight knows all arrivals and is no rival. The bound pays for no start-up, no idle partition and no late event.",
 	"The best tuned reactive policy of a trace is the cheapest that keeps the objective on what is judged, chosen with hindsight.",
-	fmt.Sprintf("Late shares that differ by less than %s count as equal. A policy that is later and cheaper is not compared by cost.", percent(equal, 2)),
+	fmt.Sprintf("Late shares that differ by less than %s count as equal. A policy that does not keep the objective is compared by cost only where it costs more as well.", percent(equal, 2)),
 	fmt.Sprintf("A trace is bursty where, in one minute of a thousand, the rate rises by more than %s of its mean over the minute before.", percent(sudden, 0)),
 	"Where the steps of a trace are longer than a tick, arrivals are Poisson around a rate between steps; shorter ones keep their own noise, and seeds vary start-ups only.",
 }
@@ -221,7 +221,7 @@ func (r *Report) over(policy string) Over {
 // rival compares ours with a policy, trace by trace.
 func (r *Report) rival(name string, g Group, pick func(*Trace) string) Rival {
 	v := Rival{Policy: name, Group: g}
-	var both, strict, costs, lates []float64
+	var kept, strict, costs, lates []float64
 	for i := range r.Traces {
 		t := &r.Traces[i]
 		ours, other := t.line(r.Ours), t.line(pick(t))
@@ -230,20 +230,21 @@ func (r *Report) rival(name string, g Group, pick func(*Trace) string) Rival {
 		}
 		s := Saving{
 			Trace: t.Name, Against: other.Policy, Saved: 1 - ours.Cost.Mean/other.Cost.Mean,
-			NoLater: ours.Late.Mean <= other.Late.Mean+equal, BothKeep: ours.Keeps && other.Keeps,
+			NoLater: ours.Late.Mean <= other.Late.Mean+equal, OursKeeps: ours.Keeps, BothKeep: ours.Keeps && other.Keeps,
 		}
-		if s.NoLater {
-			strict = append(strict, s.Saved)
-		}
-		if s.NoLater || s.BothKeep {
-			both = append(both, s.Saved)
+		s.Comparable = s.BothKeep || s.NoLater && s.Saved > 0
+		if s.Comparable {
+			kept = append(kept, s.Saved)
+			if s.NoLater {
+				strict = append(strict, s.Saved)
+			}
 		}
 		costs = append(costs, math.Log(ours.Cost.Mean/other.Cost.Mean))
 		lates = append(lates, ours.Late.Mean-other.Late.Mean)
 		v.Saved = append(v.Saved, s)
 	}
 	v.Strict, v.NoLater = orZero(median(strict)), len(strict)
-	v.Kept, v.Comparable = orZero(median(both)), len(both)
+	v.Kept, v.Comparable = orZero(median(kept)), len(kept)
 	v.Cost, v.LateTest = signedRank(costs), signedRank(lates)
 	return v
 }

@@ -126,18 +126,17 @@ type Over struct {
 	N        int     `json:"traces"`
 }
 
-// Rival is another policy against ours, over traces. Cost is compared only where
-// ours is no later (NoLater), or, in a second figure, where both keep the objective or ours is no later (Kept).
+// Rival is another policy against ours, over traces.
 type Rival struct {
 	Policy string   `json:"policy"`
 	Group  Group    `json:"group"`
 	Saved  []Saving `json:"savings"`
-	// Strict is the median share of the other's cost that ours does without, on the NoLater traces
-	// where ours is no later; Kept the same on the Comparable ones.
-	Strict     float64 `json:"median_saving_where_no_later"`
-	NoLater    int     `json:"no_later"`
+	// Kept is the median share of the other's cost that ours does without, on the Comparable traces; Strict
+	// the same on those of them where ours is no later as well.
 	Kept       float64 `json:"median_saving"`
 	Comparable int     `json:"comparable"`
+	Strict     float64 `json:"median_saving_where_no_later"`
+	NoLater    int     `json:"comparable_and_no_later"`
 	// Cost and LateTest are tests of the differences over all traces: of the logarithms of cost, and of late shares.
 	Cost     Wilcoxon `json:"wilcoxon_cost"`
 	LateTest Wilcoxon `json:"wilcoxon_late"`
@@ -148,9 +147,12 @@ type Saving struct {
 	Trace   string  `json:"trace"`
 	Against string  `json:"against"`
 	Saved   float64 `json:"saving"`
-	// NoLater says that ours has no larger late share; BothKeep that both keep the objective.
-	NoLater  bool `json:"no_later"`
-	BothKeep bool `json:"both_keep_objective"`
+	// NoLater says that ours has no larger late share; OursKeeps and BothKeep who keeps the objective.
+	NoLater   bool `json:"no_later"`
+	OursKeeps bool `json:"ours_keeps_objective"`
+	BothKeep  bool `json:"both_keep_objective"`
+	// Comparable says that both keep the objective, or that the other is at least as late and costs more.
+	Comparable bool `json:"comparable"`
 }
 
 // Goal is one aim with what was reached.

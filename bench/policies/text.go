@@ -44,7 +44,7 @@ func (r *Report) overCells() cells {
 }
 
 func (r *Report) rivalCells() cells {
-	c := cells{head: []string{"against", "saved where both keep it", "traces", "saved where no later", "traces", "cost: p", "late: p"}}
+	c := cells{head: []string{"against", "saved", "traces", "saved, no later", "traces", "cost: p", "late: p"}}
 	saved := func(x float64, n int) string {
 		if n == 0 {
 			return "–"
@@ -151,7 +151,16 @@ func (r *Report) WriteText(w io.Writer) error {
 	}
 	section("Over all traces", r.overCells())
 	section(fmt.Sprintf("%s against others: median share of their cost that it does without", r.Ours), r.rivalCells())
-	section("Goals", r.goalCells())
+	if len(r.Goals) > 0 {
+		b.WriteString("Goals\n")
+	}
+	for _, g := range r.Goals {
+		met := "not met"
+		if g.Met {
+			met = "met    "
+		}
+		fmt.Fprintf(&b, "  %s  %s\n           %s\n", met, g.Goal, g.Reached)
+	}
 	for _, part := range []struct {
 		title string
 		lines []string

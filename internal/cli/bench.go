@@ -80,7 +80,7 @@ both keep the objective. The world, what was tuned over, and where ours loses ar
 	p.StringVar(&f.report, "report", "", "HTML file to write, with pictures")
 	p.BoolVar(&f.ablation, "ablation", false, "show what each part of "+policies.OursName+" is worth")
 	p.DurationVar(&f.startUp, "start-up", w.Capacity.StartUp, "time from the order of a worker until it is ready")
-	p.DurationVar(&f.longest, "longest", 0, "most of a trace to tune by, and to judge; 0s is all of it")
+	p.DurationVar(&f.longest, "longest", 28*24*time.Hour, "most of a trace to tune by, and to judge; 0s is all of it")
 	p.Float64Var(&f.busy, "busy", w.Busy, "workers that the mean of a trace keeps busy")
 	p.IntVar(&f.most, "max", w.Objective.Max, "most workers that a policy may order")
 	p.IntVar(&f.parallel, "parallel", 0, "runs at a time; 0 is one for each core")
