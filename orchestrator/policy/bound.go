@@ -16,9 +16,8 @@ type BoundResult struct {
 	// WorkerSeconds is their sum, and Cost its price. No schedule of whole workers that changes at ticks and
 	// is never late costs less.
 	WorkerSeconds, Cost float64
-	// Fluid is the work that is due ÷ the rate of a worker, in worker-seconds: no schedule at all that is never
-	// late costs less, whole or not, whenever it changes, nor one that is late and serves all
-	// the same.
+	// Fluid is the work that is due ÷ the rate of a worker, in worker-seconds: no schedule at all costs less,
+	// whole or not, whenever it changes, late or not, that has served in the end what was due.
 	Fluid float64
 	// Peak is the largest number of workers.
 	Peak int

@@ -75,6 +75,12 @@ func (p *largeCalls) Decide(in *orchestrator.Input) orchestrator.Decision {
 	return d
 }
 
+// WantsPartitions passes on what the policy wants.
+func (p *largeCalls) WantsPartitions() bool {
+	w, ok := p.Policy.(interface{ WantsPartitions() bool })
+	return ok && w.WantsPartitions()
+}
+
 // known returns what makes the policy of a name, and where its settings go.
 func known(name string) (func() (orchestrator.Policy, error), map[string]any) {
 	switch name {
