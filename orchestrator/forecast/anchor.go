@@ -14,19 +14,41 @@ type anchor struct {
 	apart  ewma // the members' spread, as a share
 	// factors are the learned exponents of the features of the scale; moved is the mean square of their steps.
 	factors, moved [features]float64
-	// track are the tracked quantiles of the errors, in units of the scale; offset is what is told.
-	track, offset []float64
-	floor         float64 // events a second: one event in the mean's time
-	loss          ewma
-	prior         float64
+	// yards are the ways to measure errors, each with its own tracked quantiles.
+	yards [yards]yard
+	usual []float64 // by level: the mean loss of what was told
+	floor float64   // events a second: one event in the mean's time
+	loss  ewma
+	prior float64
 }
+
+// yard is a way to measure errors: in units of a scale of its own.
+type yard struct {
+	track  []float64 // the tracked quantiles of the errors
+	regret []float64 // by level, as an entrant's
+}
+
+// The yards: the scale that is learned, the usual share of the forecast, and the usual share of
+// the level of the last hours. The first is the sharpest, the others know better what comes out of the blue.
+const (
+	learned = iota
+	plain
+	steady
+	yards
+)
 
 const (
 	features = 5
+	// yardMemory and yardRate are for the yards what lossMemory and learningRate are for members.
+	yardMemory = 1500
+	yardRate   = 0.05
 	// errorMemory is how many scored errors the usual size of errors is of.
 	errorMemory = 2000
 	// trackRate is how far one error moves a quantile of errors, in units of the scale.
 	trackRate = 0.008
+	// leastShare of the level of the last hours is what errors are a share of where the forecast is
+	// lower: what has gone down to nothing may come back.
+	leastShare = 0.1
 	// guesses is how many errors the first guess of their size counts for.
 	guesses = 10
 )
@@ -36,13 +58,17 @@ func newAnchor(start, span int, g Grid, at []float64) anchor {
 	minutes := float64(start+span) * g.Step.Minutes()
 	a := anchor{
 		start: start, size: newEWMA(errorMemory), square: newEWMA(errorMemory), apart: newEWMA(errorMemory), loss: newEWMA(200),
-		track: make([]float64, levels), offset: make([]float64, levels),
+		usual: make([]float64, levels),
 		floor: 1 / (float64(span) * g.Step.Seconds()),
 		prior: 0.05 + 0.05*math.Sqrt(minutes),
 	}
 	a.factors[0] = 0.3
-	for j, l := range at {
-		a.track[j] = laplaceQuantile(l)
+	for k := range a.yards {
+		y := &a.yards[k]
+		y.track, y.regret = make([]float64, levels), make([]float64, levels)
+		for j, l := range at {
+			y.track[j] = laplaceQuantile(l)
+		}
 	}
 	return a
 }
@@ -54,6 +80,8 @@ type issue struct {
 	point     []float64 // by anchor, as the next three
 	spread    []float64
 	scale     []float64
+	yards     [][yards]float64 // by anchor: the scales
+	told      []float64        // by anchor, yard and level: quantiles
 	psi       [][features]float64
 	quantiles []float64 // by anchor and level
 	offsets   []float64 // the members' by member, anchor and level
@@ -63,7 +91,8 @@ type issue struct {
 func newIssue(anchors, members, levels int) issue {
 	return issue{
 		step: -1, points: make([]float64, anchors*members), point: make([]float64, anchors), spread: make([]float64, anchors),
-		scale: make([]float64, anchors), psi: make([][features]float64, anchors), quantiles: make([]float64, anchors*levels), offsets: make([]float64, anchors*members*levels),
+		scale: make([]float64, anchors), psi: make([][features]float64, anchors), yards: make([][yards]float64, anchors), told: make([]float64, anchors*yards*levels),
+		quantiles: make([]float64, anchors*levels), offsets: make([]float64, anchors*members*levels),
 	}
 }
 
@@ -74,15 +103,18 @@ func (is *issue) copyFrom(o *issue) {
 	copy(is.spread, o.spread)
 	copy(is.scale, o.scale)
 	copy(is.psi, o.psi)
+	copy(is.yards, o.yards)
+	copy(is.told, o.told)
 	copy(is.quantiles, o.quantiles)
 	copy(is.offsets, o.offsets)
 }
 
 // scale foretells the size of the error: the usual share of the forecast, more or less of
 // it as the last minutes were restless, the level is low, or the members disagree.
-func (a *anchor) scale(is *issue, k int, restless float64, c *Config) float64 {
+func (a *anchor) scale(is *issue, k int, restless, usual float64, c *Config) float64 {
 	f := is.point[k]
-	base := a.relative()*f + 0.8*math.Sqrt(f*a.floor)*min(1, 10/(1+a.size.weight)) + 0.5*a.floor
+	base := a.relative()*max(f, leastShare*usual) + 0.8*math.Sqrt(f*a.floor)*min(1, 10/(1+a.size.weight)) + 0.5*a.floor
+	is.yards[k] = [yards]float64{base, base, a.relative()*usual + 0.5*a.floor}
 	if c.Uncalibrated {
 		return base
 	}
@@ -96,7 +128,8 @@ func (a *anchor) scale(is *issue, k int, restless float64, c *Config) float64 {
 	for i, w := range a.factors {
 		s += w * psi[i]
 	}
-	return base * math.Exp(clip(s, 1.6))
+	is.yards[k][learned] = base * math.Exp(clip(s, 1.6))
+	return is.yards[k][learned]
 }
 
 // relative is the usual size of errors as a share of the forecast, beginning from a guess.
@@ -111,8 +144,11 @@ func (a *anchor) learn(is *issue, k int, y float64, levels []float64, c *Config)
 	z := (y - f) / s
 	var loss float64
 	for j, l := range levels {
-		loss += pinball(y-q[j], l)
+		p := pinball(y-q[j], l)
+		loss += p
+		a.usual[j] += (p - a.usual[j]) / min(a.loss.weight+1, 200)
 	}
+	a.compare(is, k, y, levels)
 	a.loss.add(loss / float64(len(levels)) / s)
 	rel := min(math.Abs(y-f)/(f+a.floor), 20)
 	a.size.add(rel)
@@ -120,7 +156,6 @@ func (a *anchor) learn(is *issue, k int, y float64, levels []float64, c *Config)
 	if f > 0 {
 		a.apart.add(is.spread[k] / f)
 	}
-	follow(z, levels, a.track)
 	if !c.Uncalibrated && a.size.weight > 30 {
 		// Stochastic gradient descent on the likelihood of Laplace errors of this scale.
 		g := 1 - min(math.Abs(z), 4)
@@ -133,16 +168,20 @@ func (a *anchor) learn(is *issue, k int, y float64, levels []float64, c *Config)
 	return max(a.loss.value, 1e-3)
 }
 
-// refresh settles what is told: tracked quantiles, or those of normal errors.
-func (a *anchor) refresh(levels []float64, c *Config) {
-	if c.Uncalibrated {
-		share := math.Sqrt((a.square.value*a.square.weight + guesses*a.prior*a.prior) / (a.square.weight + guesses))
+// compare learns which yard serves which level best, and moves the yards' quantiles.
+func (a *anchor) compare(is *issue, k int, y float64, levels []float64) {
+	const keep = 1 - 1./yardMemory
+	n := len(levels)
+	for i := range a.yards {
+		yd := &a.yards[i]
+		told := is.told[(k*yards+i)*n : (k*yards+i+1)*n]
 		for j, l := range levels {
-			a.offset[j] = math.Sqrt2 * math.Erfinv(2*l-1) * share / a.relative()
+			if u := a.usual[j]; u > 0 {
+				yd.regret[j] = keep*yd.regret[j] + yardRate*min(pinball(y-told[j], l)/u-1, 50)
+			}
 		}
-		return
+		follow((y-is.point[k])/is.yards[k][i], levels, yd.track)
 	}
-	copy(a.offset, a.track)
 }
 
 // follow moves quantiles of errors after one of them came: up by the level's share where
@@ -167,11 +206,36 @@ func pinball(d, level float64) float64 {
 	return (level - 1) * d
 }
 
-// tell fills q with the quantiles of a forecast.
-func (a *anchor) tell(f, s float64, q []float64) {
+// tell fills in the quantiles of the forecast at anchor k.
+func (a *anchor) tell(is *issue, k int, levels []float64, c *Config) {
+	n := len(levels)
+	f := is.point[k]
+	q := is.quantiles[k*n : (k+1)*n]
+	told := is.told[k*yards*n : (k+1)*yards*n]
 	low := 0.0
-	for j, o := range a.offset {
-		low = max(low, f+s*o)
+	if c.Uncalibrated {
+		square := (a.square.value*a.square.weight + guesses*a.prior*a.prior) / (a.square.weight + guesses)
+		for j, l := range levels {
+			low = max(low, f*(1+math.Sqrt2*math.Erfinv(2*l-1)*math.Sqrt(square)))
+			q[j] = low
+		}
+		return
+	}
+	for j := range levels {
+		best := min(a.yards[0].regret[j], a.yards[1].regret[j], a.yards[2].regret[j])
+		var sum, total float64
+		for i := range a.yards {
+			yd := &a.yards[i]
+			x := max(0, f+is.yards[k][i]*yd.track[j])
+			told[i*n+j] = x
+			w := 1.0
+			if r := yd.regret[j] - best; r > 0 {
+				w = math.Exp(-r)
+			}
+			sum += w * x
+			total += w
+		}
+		low = max(low, sum/total)
 		q[j] = low
 	}
 }

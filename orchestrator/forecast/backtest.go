@@ -99,7 +99,7 @@ func (b *backtest) see(a int, is *issue, y float64) {
 			b.tallies[i].covered, b.tallies[i].width = make([]float64, l), make([]float64, l)
 		}
 	}
-	if e.grid.grid.Time(is.step).Before(b.from) {
+	if e.grid.time(is.step).Before(b.from) {
 		return
 	}
 	q := make([]float64, l)

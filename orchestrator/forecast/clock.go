@@ -12,9 +12,10 @@ type clock struct {
 	slot  int64 // nanoseconds
 	size  int64
 	level ewma
-	rise  []ewma // by slot: the mean of the rate as a share of the level before, less 1
-	risk  []ewma // by slot: the mean of how far it was off
-	usual ewma   // of risk
+	rise  []ewma  // by slot: the mean of the rate as a share of the level before, less 1
+	risk  []ewma  // by slot: the mean of how far it was off
+	mean  float64 // of rise, over the slots
+	usual ewma    // of risk
 	open  int64
 	sum   float64
 	off   float64
@@ -42,7 +43,10 @@ func (c *clock) at(step int64) int64 {
 func (c *clock) add(step int64, x float64) {
 	if s := c.at(step); s != c.open {
 		if c.n > 0 {
-			c.rise[c.open].add(c.sum / c.n)
+			e := &c.rise[c.open]
+			before := e.value
+			e.add(c.sum / c.n)
+			c.mean += (e.value - before) / float64(c.size)
 			c.risk[c.open].add(c.off / c.n)
 			c.usual.add(c.off / c.n)
 		}
@@ -57,13 +61,13 @@ func (c *clock) add(step int64, x float64) {
 		c.off += math.Abs(r)
 		c.n++
 	}
-	c.level.add(x)
+	c.level.add(x / max(0.2, 1+c.shape(step)))
 }
 
 // shape is by how much the slot of a step is above the level before it, as a share; nearer to 0 the less is known.
 func (c *clock) shape(step int64) float64 {
 	e := &c.rise[c.at(step)]
-	return e.value * e.weight / (e.weight + 4)
+	return (e.value - c.mean) * e.weight / (e.weight + 4)
 }
 
 // restless is the logarithm of how much further off than usual the slots of two steps are.

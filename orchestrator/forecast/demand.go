@@ -38,9 +38,9 @@ func (e *Ensemble) Forecast(d *orchestrator.Demand, leads int) {
 	e.foresee()
 	// What was observed ends where the open step begins.
 	g := e.grid.grid
-	ahead := float64(d.Time.UnixNano()+e.grid.shift-e.grid.startOf(e.step+1)) / float64(g.Step)
-	if y := d.Time.Year(); y < 1971 || y > 2250 || ahead < 0 {
-		ahead = 0
+	ahead := 0.0
+	if ns, ok := e.grid.nanos(d.Time); ok {
+		ahead = max(0, float64(ns-e.grid.startOf(e.step+1))/float64(g.Step))
 	}
 	e.fill(d, leads, ahead, float64(d.Step)/float64(g.Step))
 	e.credit(d)

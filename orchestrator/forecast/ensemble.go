@@ -188,13 +188,10 @@ func (e *Ensemble) foresee() {
 		f, spread := e.combine(a, pts)
 		is.point[a] = f
 		is.spread[a] = spread
-		is.scale[a] = an.scale(is, a, e.clock.restless(e.step+int64(an.start+1), e.step+int64(an.start+e.span)), &e.cfg)
+		is.scale[a] = an.scale(is, a, e.clock.restless(e.step+int64(an.start+1), e.step+int64(an.start+e.span)), e.vol.usual.value, &e.cfg)
 	}
-	l := len(e.levels)
 	for a := range e.anchors {
-		q := is.quantiles[a*l : (a+1)*l]
-		e.anchors[a].refresh(e.levels, &e.cfg)
-		e.anchors[a].tell(is.point[a], is.scale[a], q)
+		e.anchors[a].tell(is, a, e.levels, &e.cfg)
 	}
 }
 

@@ -4,7 +4,7 @@ import "math"
 
 const (
 	// lossMemory is how many scored forecasts a member's loss is remembered for.
-	lossMemory = 300
+	lossMemory = 600
 	// learningRate turns a loss, as a share of the ensemble's, into the logarithm of a weight.
 	learningRate = 0.1
 	// pooling is how much the neighbours of an anchor count.
@@ -84,7 +84,7 @@ func (m *entrant) score(a int, point, y, scale, loss float64, levels, told []flo
 	}
 	follow(z, levels, m.offsets[a*len(levels):(a+1)*len(levels)])
 	sum /= float64(len(levels))
-	m.regret[a] = keep*m.regret[a] + learningRate*min(sum/loss-1, 20)
+	m.regret[a] = keep*m.regret[a] + learningRate*min(sum/loss-1, 50)
 }
 
 // pooled is the regret at an anchor together with its neighbours', which know much the same.

@@ -34,6 +34,10 @@ const (
 	// was set back.
 	leap = time.Minute
 	day  = 24 * time.Hour
+	// early and late bound the clocks that are taken as they are: 1971 to 2100, in Unix seconds.
+	early = 31536000
+	late  = 4102444800
+	week  = 7 * 86400
 )
 
 var nan = math.NaN()
@@ -43,8 +47,9 @@ var nan = math.NaN()
 type gridder struct {
 	grid Grid
 	set  bool
-	// shift is added to the observer's clock, in whole days, so that steps rise where the clock was set back.
-	shift int64
+	// weeks are added to the observer's clock, in seconds, where it is so far off that nanoseconds since the epoch
+	// would not fit; shift is added too, in whole days, so that steps rise where the clock was set back.
+	weeks, shift int64
 	// filled is until when observations were taken; the open step began at open·Step + Phase.
 	filled int64
 	open   int64
@@ -62,11 +67,20 @@ type gridder struct {
 
 // observe takes an observation and calls emit for each step that it completes.
 func (g *gridder) observe(endTime time.Time, window time.Duration, rate float64, emit func(step int64, x float64)) {
-	if y := endTime.Year(); y < 1971 || y > 2250 || window <= 0 {
+	if window <= 0 {
 		g.refused++
 		return
 	}
-	end := endTime.UnixNano()
+	if !g.set {
+		if s := endTime.Unix(); s < early || s > late {
+			g.weeks = (2*early - s) / week * week
+		}
+	}
+	end, ok := g.nanos(endTime)
+	if !ok {
+		g.refused++
+		return
+	}
 	if !g.set {
 		g.set = true
 		g.grid.Phase = time.Duration(end % int64(g.grid.Step))
@@ -78,7 +92,6 @@ func (g *gridder) observe(endTime time.Time, window time.Duration, rate float64,
 			g.filled = g.startOf(g.open)
 		}
 	}
-	end += g.shift
 	if end <= g.filled-int64(leap) {
 		end = g.back(end)
 		if end == 0 {
@@ -106,6 +119,21 @@ func (g *gridder) observe(endTime time.Time, window time.Duration, rate float64,
 		g.filled = next
 		g.close(emit)
 	}
+}
+
+// nanos is a time of the observer's clock within; false where it cannot be.
+func (g *gridder) nanos(t time.Time) (int64, bool) {
+	s := t.Unix() + g.weeks
+	if s < week || s > 2*late {
+		return 0, false
+	}
+	return s*1e9 + int64(t.Nanosecond()) + g.shift, true
+}
+
+// time is when a step begins by the observer's clock.
+func (g *gridder) time(step int64) time.Time {
+	ns := g.startOf(step) - g.shift
+	return time.Unix(ns/1e9-g.weeks, ns%1e9)
 }
 
 // back judges an observation from long before what was observed last. It returns the

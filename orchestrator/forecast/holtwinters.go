@@ -165,7 +165,7 @@ func (h *holtWinters) search() {
 	best, least := h.p, h.loss(v, h.p)*0.99 // who is in place stays where others are hardly better
 	for _, alpha := range [...]float64{0.01, 0.03, 0.08, 0.2, 0.5, 0.9} {
 		for _, beta := range [...]float64{0, 0.02, 0.1, 0.4} {
-			for _, phi := range [...]float64{0.9, 0.97, 0.99} {
+			for _, phi := range [...]float64{0.9, 0.98, 0.995} {
 				if beta == 0 && phi != 0.9 {
 					continue
 				}

@@ -38,6 +38,6 @@ func (v *volatility) features(dst *[features]float64) {
 	dst[1] = clip(math.Log((v.mid.value+least)/(v.slow.value+least)), 2)
 	dst[2] = 0
 	if v.usual.value > 0 {
-		dst[2] = clip(math.Log((v.level.value+0.01*v.usual.value)/v.usual.value), 2)
+		dst[2] = clip(math.Log((v.level.value+0.01*v.usual.value)/v.usual.value), 3)
 	}
 }
