@@ -24,7 +24,7 @@ const (
 // goals judges what was reached.
 func (c *Config) goals(r *Report) error {
 	ours := func(t *Trace) *Line { return t.line(r.Ours) }
-	worst, where, met := 0.0, "", true
+	worst, where := 0.0, ""
 	for i := range r.Traces {
 		t := &r.Traces[i]
 		if l := ours(t); l != nil && l.Late.Mean >= worst {
@@ -41,7 +41,7 @@ func (c *Config) goals(r *Report) error {
 		most   float64
 	}{{false, "smooth", goalSmooth}, {true, "bursty", goalBursty}} {
 		var parts []string
-		met = true
+		met := true
 		for i := range r.Traces {
 			t := &r.Traces[i]
 			if l := ours(t); l != nil && t.Bursty == kind.bursty {
