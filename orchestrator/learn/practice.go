@@ -19,7 +19,7 @@ import (
 type Practice struct {
 	// Length is that of an episode; 0 means 90 minutes.
 	Length time.Duration
-	// Penalty is what late events cost, as a multiple of the usual cost of an event; 0 means 30.
+	// Penalty is what late events cost, as a multiple of the usual cost of an event; 0 means 50.
 	Penalty float64
 }
 
@@ -27,7 +27,7 @@ type Practice struct {
 func (Practice) Sizes() (observations, actions int) { return Observations, Actions }
 
 // worst bounds the penalty of one decision, so that a lost episode does not outweigh all others.
-const worst = 40
+const worst = 60
 
 // Episode simulates once.
 func (p Practice) Episode(seed uint64, act func(obs []float32, reward float64) int) error {
@@ -43,7 +43,7 @@ func (p Practice) scene(seed uint64) (*simulate.World, *student) {
 		p.Length = 90 * time.Minute
 	}
 	if p.Penalty <= 0 {
-		p.Penalty = 30
+		p.Penalty = 50
 	}
 	rng := rand.New(rand.NewPCG(seed, 0x7363_656e65))
 	speed := math.Exp(0.5 * rng.NormFloat64())
