@@ -10,7 +10,7 @@ import (
 // measured trace.
 type arrivals struct {
 	calm   []float64 // the rate that a good forecaster could know of, around 1
-	extra  []float64 // what bursts add, as a share of calm
+	extra  []float64 // what bursts and scatter add, as a share of calm
 	counts []float64 // of events, as drawn
 }
 
@@ -29,6 +29,9 @@ func makeArrivals(rng *rand.Rand, seconds int, mean float64) *arrivals {
 	}
 	if rng.Float64() < 0.6 {
 		a.bursts(rng)
+	}
+	if rng.Float64() < 0.35 {
+		a.scatter(rng)
 	}
 	sum := 0.0
 	for i, c := range a.calm {
@@ -127,7 +130,22 @@ func (a *arrivals) bursts(rng *rand.Rand) {
 	}
 }
 
-// foreSteps are a teacher's forecasts, as those of a Controller: steps of 30 s, for 10 minutes.
+// scatter is the noise of a small stream that is drawn large: each minute or so has its own rate, and
+// nobody knows the next one.
+func (a *arrivals) scatter(rng *rand.Rand) {
+	size, every := 0.05+0.35*rng.Float64(), 30+rng.IntN(120)
+	from, to := size*rng.NormFloat64(), size*rng.NormFloat64()
+	for i := range a.extra {
+		at := i % every
+		if at == 0 {
+			from, to = to, size*rng.NormFloat64()
+		}
+		x := from + (to-from)*float64(at)/float64(every)
+		a.extra[i] = (1+a.extra[i])*math.Exp(x) - 1
+	}
+}
+
+// A teacher forecasts as Controllers ask: in steps of 30 s, for 10 minutes.
 const (
 	foreStep  = 30
 	foreLeads = 20

@@ -18,6 +18,6 @@ func Policy() []byte { return []byte(policyFile) }
 // it again, within ten minutes of one core.
 func Recipe() (Task, Training) {
 	return Practice{}, Training{
-		Iterations: 400, Episodes: 24, Siblings: 4, Epochs: 4, Batch: 256, Rate: 1e-3, Whim: 4, Seed: 1,
+		Iterations: 300, Episodes: 32, Siblings: 4, Whim: 4, Epochs: 4, Batch: 256, Rate: 1.5e-3, Seed: 1,
 	}
 }
