@@ -44,7 +44,8 @@ const (
 	yardRate   = 0.05
 	// errorMemory is how many scored errors the usual size of errors is of.
 	errorMemory = 2000
-	// trackRate is how far one error moves a quantile of errors, in units of the scale.
+	// trackRate is how far one error moves a quantile of errors, in units of the scale, and as a share of it
+	// where it is larger.
 	trackRate = 0.008
 	// leastShare of the level of the last hours is what errors are a share of where the forecast is
 	// lower: what has gone down to nothing may come back.
@@ -190,10 +191,11 @@ func (a *anchor) compare(is *issue, k int, y float64, levels []float64) {
 // the form that moves the quantile itself (the quantile tracker of Angelopoulos, Candès & Tibshirani 2023).
 func follow(z float64, levels, track []float64) {
 	for j, l := range levels {
+		pace := trackRate * max(1, math.Abs(track[j]))
 		if z > track[j] {
-			track[j] += trackRate * l
+			track[j] += pace * l
 		} else {
-			track[j] -= trackRate * (1 - l)
+			track[j] -= pace * (1 - l)
 		}
 	}
 }

@@ -9,6 +9,10 @@ const (
 	learningRate = 0.1
 	// pooling is how much the neighbours of an anchor count.
 	pooling = 2. / 3
+	// surpriseRate is how fast the surprise follows.
+	surpriseRate = 0.4
+	// mostRegret keeps every member within reach: e^-10 of the best one's weight.
+	mostRegret = 10
 	// pause is for how many steps a member that diverged is shut out.
 	pause = 60
 )
@@ -21,9 +25,12 @@ type entrant struct {
 	regret []float64
 	// offsets are quantiles of its errors in units of the scale, by anchor and level.
 	offsets []float64
-	buffer  []float64
-	out     int // steps that it is still shut out
-	diverge bool
+	// surprised is the mean error of what it said of the last steps, in units of the scale.
+	surprised float64
+	against   float64 // scratch: what speaks against it at an anchor
+	buffer    []float64
+	out       int // steps that it is still shut out
+	diverge   bool
 }
 
 func (m *entrant) arrange(anchors, levels int, at []float64) {
