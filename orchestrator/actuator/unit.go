@@ -35,13 +35,13 @@ type Unit struct {
 	timeout time.Duration
 	log     *slog.Logger
 
-	mu     sync.Mutex // one call at a time
-	closed bool
-
-	until time.Time     // when the orders in force expire; with mu held
-	wake  chan struct{} // until has changed
-	done  chan struct{}
+	gate  chan struct{}   // one call at a time
+	until time.Time       // when the orders in force expire; whoever is in the gate may touch it
+	wake  chan struct{}   // until has changed
+	life  context.Context // ends with Close, and every call with it
+	end   context.CancelFunc
 	watch sync.WaitGroup
+	close sync.Once
 }
 
 var errClosed = errkind.New(errkind.Closed, "the actuator is closed")
@@ -57,8 +57,9 @@ func New(d Driver, o Options) *Unit {
 	u := &Unit{
 		d: d, caps: d.Capabilities(), timeout: o.Timeout, log: o.Logger,
 		retry: o.Retry.Or(backoff.Retry{Attempts: 4, Min: 200 * time.Millisecond, Max: 5 * time.Second}),
-		wake:  make(chan struct{}, 1), done: make(chan struct{}),
+		gate:  make(chan struct{}, 1), wake: make(chan struct{}, 1),
 	}
+	u.life, u.end = context.WithCancel(context.Background())
 	if !u.caps.Expires {
 		u.watch.Go(u.watchExpiry)
 	}
@@ -129,17 +130,15 @@ func (u *Unit) Revert(ctx context.Context) error {
 
 // Close implements Driver: it does not revert. Orders that do not end by themselves
 // stay until somebody resumes or reverts them.
-func (u *Unit) Close() error {
-	u.mu.Lock()
-	if u.closed {
-		u.mu.Unlock()
-		return nil
-	}
-	u.closed = true
-	close(u.done)
-	u.mu.Unlock()
-	u.watch.Wait()
-	return u.d.Close()
+func (u *Unit) Close() (err error) {
+	u.close.Do(func() {
+		u.end()
+		u.watch.Wait()
+		u.gate <- struct{}{} // whoever is still in it
+		err = u.d.Close()
+		<-u.gate
+	})
+	return err
 }
 
 // most is the largest number that any server of orders takes.
@@ -163,13 +162,20 @@ func Check(c Capabilities, o orchestrator.Orders) error {
 
 // call runs one call at a time and repeats it while its failure may pass.
 func (u *Unit) call(ctx context.Context, f func(context.Context) error) error {
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	if u.closed {
-		return errClosed
-	}
 	ctx, cancel := context.WithTimeout(ctx, u.timeout)
 	defer cancel()
+	defer context.AfterFunc(u.life, cancel)()
+	select {
+	case u.gate <- struct{}{}:
+		defer func() { <-u.gate }()
+	case <-ctx.Done():
+	}
+	switch {
+	case u.life.Err() != nil:
+		return errClosed
+	case ctx.Err() != nil:
+		return fmt.Errorf("wait for the call before: %w", ctx.Err())
+	}
 	for n := 0; ; n++ {
 		err := f(ctx)
 		if err == nil || ctx.Err() != nil || !errkind.Of(err).Retryable() || n+1 >= u.retry.Attempts {
@@ -187,32 +193,23 @@ func (u *Unit) call(ctx context.Context, f func(context.Context) error) error {
 
 // watchExpiry takes orders back when they have expired, and tries until it has.
 func (u *Unit) watchExpiry() {
-	ctx, cancel := context.WithCancel(context.Background())
-	defer cancel()
-	u.watch.Go(func() { // ends a revert under way
-		select {
-		case <-u.done:
-			cancel()
-		case <-ctx.Done():
-		}
-	})
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for failures := 0; ; {
 		select {
-		case <-u.done:
+		case <-u.life.Done():
 			return
 		case <-u.wake:
 			failures = 0
 		case <-timer.C:
 		}
-		left, err := u.endExpired(ctx)
+		left, err := u.endExpired(u.life)
 		switch {
 		case err == nil && left > 0:
 			timer.Reset(left)
 		case err == nil:
 			timer.Stop()
-		case ctx.Err() == nil:
+		case u.life.Err() == nil:
 			if failures == 0 {
 				u.log.Error("orders have expired and cannot be taken back; trying again", "error", err)
 			}
