@@ -105,7 +105,11 @@ func Compare(ctx context.Context, c Config) (*Report, error) {
 		if e.tuned {
 			total += len(e.settings) * len(fields)
 		}
-		total += len(fields) * (c.Seeds + 1) * len(e.groups())
+		runs := c.Seeds + 1 // one to draw
+		if e.group == Ablation {
+			runs--
+		}
+		total += len(fields) * runs * len(e.groups())
 	}
 	p := &pool{ctx: ctx, workers: c.Workers, total: total, progress: c.Progress}
 	if err := c.tune(p, entrants, fields); err != nil {

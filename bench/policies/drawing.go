@@ -19,13 +19,13 @@ const (
 // draw runs a part of every trace again to draw it.
 func (c *Config) draw(p *pool, fields []*field, r *Report) error {
 	type run struct {
-		trace, row int
-		from       time.Duration // of the run, before the part
+		trace, row, line int
+		from             time.Duration // of the run, before the part
 	}
 	var runs []run
 	for i, f := range fields {
 		t := &r.Traces[i]
-		d := &drawing{Length: min(drawnLength, f.rest.Duration()), Lines: make([]drawnLine, len(f.rows))}
+		d := &drawing{Length: min(drawnLength, f.rest.Duration())}
 		d.From = f.steepest(d.Length)
 		per := max(1, len(f.rest.Counts)/wholePoints)
 		for k := 0; k+per <= len(f.rest.Counts); k += per {
@@ -33,15 +33,18 @@ func (c *Config) draw(p *pool, fields []*field, r *Report) error {
 			d.Whole = append(d.Whole, s.Mean())
 		}
 		t.drawn = d
-		for k := range f.rows {
-			runs = append(runs, run{i, k, max(0, d.From-drawnBefore)})
+		for k, row := range f.rows {
+			if row.group != Ablation {
+				runs = append(runs, run{i, k, len(d.Lines), max(0, d.From-drawnBefore)})
+				d.Lines = append(d.Lines, drawnLine{Policy: row.name, Group: row.group})
+			}
 		}
 	}
 	return p.each(len(runs), func(i int) (string, error) {
 		x := runs[i]
 		f, d := fields[x.trace], r.Traces[x.trace].drawn
 		row := f.rows[x.row]
-		if row.group == Ours || row.group == Ablation {
+		if row.group == Ours {
 			f = f.until(x.from)
 		}
 		part := f.rest.Slice(x.from, d.From+d.Length).Draw(1, f.tick)
@@ -55,7 +58,7 @@ func (c *Config) draw(p *pool, fields []*field, r *Report) error {
 		if err != nil {
 			return "", err
 		}
-		d.Lines[x.row] = drawnLine{Policy: row.name, Group: row.group, Points: d.points(res, d.From-x.from)}
+		d.Lines[x.line].Points = d.points(res, d.From-x.from)
 		return fmt.Sprintf("%s: draw %s", f.whole.Name, row.name), nil
 	})
 }

@@ -123,7 +123,7 @@ func (t *timed) Step(now time.Time, s *orchestrator.Signals, o orchestrator.Orde
 // decideGoal times decisions of ours at about 200 workers, with its horizon of 10 minutes.
 func (c *Config) decideGoal() (Goal, error) {
 	w := c.World
-	w.Busy, w.Objective.Max = 150, 400
+	w.Busy, w.Objective.Max = 90, 200
 	t, err := trace.Generate("bursts", 1, 4*time.Hour)
 	if err != nil {
 		return Goal{}, err

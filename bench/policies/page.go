@@ -31,6 +31,7 @@ type page struct {
 	Colours    []struct{}
 	Over       table
 	Rivals     table
+	Own        table
 	Scatter    template.HTML
 	Parts      []part
 }
@@ -77,7 +78,7 @@ func (r *Report) page() page {
 	}
 	p := page{
 		Colours: make([]struct{}, colours+1), Report: r, WorldLines: r.World.lines(), Goals: r.Goals,
-		Over: rowsOf(r.overCells()), Rivals: rowsOf(r.rivalCells()),
+		Over: rowsOf(r.overCells()), Rivals: rowsOf(r.rivalCells()), Own: rowsOf(r.partCells()),
 	}
 	for _, g := range r.Goals {
 		if g.Met {
@@ -86,6 +87,9 @@ func (r *Report) page() page {
 	}
 	var marks []mark
 	for _, o := range r.Over {
+		if o.Group == Ablation {
+			continue
+		}
 		marks = append(marks, mark{o.Policy, o.Group, o.Cost, o.Late})
 	}
 	p.Scatter = picture(scatter(marks, colour, r.World.Allowed))
@@ -105,6 +109,9 @@ func (t *Trace) part(r *Report, colour palette, rowsOf func(cells) table) part {
 	}
 	var marks []mark
 	for _, l := range t.Lines {
+		if l.Group == Ablation {
+			continue
+		}
 		marks = append(marks, mark{l.Policy, l.Group, l.Cost.Mean, l.Late.Mean})
 	}
 	x.Scatter = picture(scatter(marks, colour, r.World.Allowed))

@@ -116,8 +116,12 @@ func (p *plot) finishAxes(unit, below string) *plot {
 func (p *plot) xTicks(n int, text func(float64) string) {
 	for _, v := range p.x.ticks(n) {
 		px := p.px(v)
-		fmt.Fprintf(&p.b, `<line class="axis" x1="%.1f" x2="%.1f" y1="%g" y2="%g"/><text class="t" x="%.1f" y="%g" text-anchor="middle">%s</text>`,
-			px, px, p.height-bottom, p.height-bottom+4, px, p.height-bottom+16, html.EscapeString(text(v)))
+		at, anchor := px, "middle"
+		if px > p.width-right-16 {
+			at, anchor = p.width-2, "end"
+		}
+		fmt.Fprintf(&p.b, `<line class="axis" x1="%.1f" x2="%.1f" y1="%g" y2="%g"/><text class="t" x="%.1f" y="%g" text-anchor="%s">%s</text>`,
+			px, px, p.height-bottom, p.height-bottom+4, at, p.height-bottom+16, anchor, html.EscapeString(text(v)))
 	}
 }
 

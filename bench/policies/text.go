@@ -35,10 +35,25 @@ func (t *Trace) lineCells() cells {
 	return c
 }
 
+// overCells are the policies over all traces; partCells ours and its parts.
 func (r *Report) overCells() cells {
+	return r.medians(func(o *Over) bool { return o.Group != Ablation })
+}
+
+func (r *Report) partCells() cells {
+	c := r.medians(func(o *Over) bool { return o.Group == Ablation || o.Group == Ours })
+	if len(c.rows) < 2 {
+		return cells{}
+	}
+	return c
+}
+
+func (r *Report) medians(keep func(*Over) bool) cells {
 	c := cells{head: []string{"policy", "median cost/bound", "median late", "largest late", "keeps objective"}}
-	for _, o := range r.Over {
-		c.rows = append(c.rows, []string{o.Policy, fmt.Sprintf("%.3f", o.Cost), percent(o.Late, 2), percent(o.MostLate, 2), fmt.Sprintf("%d of %d", o.Keeps, o.N)})
+	for i := range r.Over {
+		if o := &r.Over[i]; keep(o) {
+			c.rows = append(c.rows, []string{o.Policy, fmt.Sprintf("%.3f", o.Cost), percent(o.Late, 2), percent(o.MostLate, 2), fmt.Sprintf("%d of %d", o.Keeps, o.N)})
+		}
 	}
 	return c
 }
@@ -150,6 +165,7 @@ func (r *Report) WriteText(w io.Writer) error {
 		}
 	}
 	section("Over all traces", r.overCells())
+	section("What the parts of "+r.Ours+" are worth, over all traces", r.partCells())
 	section(fmt.Sprintf("%s against others: median share of their cost that it does without", r.Ours), r.rivalCells())
 	if len(r.Goals) > 0 {
 		b.WriteString("Goals\n")
@@ -231,6 +247,7 @@ func (r *Report) WriteMarkdown(w io.Writer) error {
 	section("Goals", r.goalCells())
 	list("Where "+r.Ours+" loses", r.Losses)
 	section("Over all traces", r.overCells())
+	section("What the parts of "+r.Ours+" are worth, over all traces", r.partCells())
 	section(r.Ours+" against others: median share of their cost that it does without", r.rivalCells())
 	for _, t := range r.Traces {
 		fmt.Fprintf(&b, "## %s\n\n%s.\n\n", t.Name, t.about())
