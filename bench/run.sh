@@ -2,21 +2,24 @@
 # Builds bench/peers and runs all comparisons on this machine; it should be alone
 # on it.
 #
-#	run.sh                    everything, about 20 minutes
+#	run.sh                    everything but the policies, about 20 minutes
 #	run.sh brokers [NAME …]   the brokers on their servers alone, about 8 minutes
 #	run.sh models [NAME …]    models and how they are served alone, about 6 minutes
-#	run.sh NAME …             all but the brokers and the models, about 6 minutes
+#	run.sh policies [NAME …]  scaling policies in the simulator, about 30 minutes
+#	run.sh live [NAME …]      scaling policies on a real pipeline, about 25 minutes
+#	run.sh NAME …             all but those, about 6 minutes
 #
 # Results go to bench/results/NAME.{json,md}, those of the brokers to
-# NAME-brokers.{json,md}, those of the models to NAME-models.{json,md}. NAME is the platform's by default; what follows it is
-# passed on (see `go run . -help` in bench/peers).
+# NAME-brokers.{json,md}, those of the models to NAME-models.{json,md}, those of policies to NAME-policies.{md,html} and
+# NAME-live.txt. NAME is the platform's by default; what follows it is passed on (see `go run . -help` in
+# bench/peers, and `freshet bench policies --help`).
 set -euo pipefail
 cd "$(dirname "$0")/peers"
 GO=${GO:-go}
 what=all
 case ${1:-} in
 "") ;;
-brokers | models) what=$1 && shift ;;
+brokers | models | policies | live) what=$1 && shift ;;
 *) what=peers ;;
 esac
 name=${1:-$($GO env GOOS)-$($GO env GOARCH)-$(getconf _NPROCESSORS_ONLN)core}
@@ -24,6 +27,34 @@ name=${1:-$($GO env GOOS)-$($GO env GOARCH)-$(getconf _NPROCESSORS_ONLN)core}
 
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
+
+# Scaling policies. Recorded arrivals are read where they are, and made up otherwise.
+if [ $what = policies ] || [ $what = live ]; then
+	(cd ../.. && CGO_ENABLED=0 $GO build -o "$work/freshet" ./cmd/freshet)
+	data=${FRESHET_SHARED_DATA:-../../../shared/data}/arrivals
+fi
+if [ $what = policies ]; then
+	traces=()
+	[ -d "$data" ] && traces=(--trace "$data")
+	"$work/freshet" bench policies ${traces[@]+"${traces[@]}"} --ablation --output markdown --report "../results/$name-policies.html" "$@" >"$work/policies.md"
+	mv "$work/policies.md" "../results/$name-policies.md"
+	exit
+fi
+if [ $what = live ]; then
+	trace=()
+	[ -d "$data" ] && trace=(--trace "$data/nasa-http-per-minute.csv" --from 336h)
+	{
+		date -u +"%Y-%m-%d, $(getconf _NPROCESSORS_ONLN) cores of $(uname -m)"
+		echo
+		echo "Two days, 288 times as fast (nasa-http-per-minute.csv from its 15th day, where it is there):"
+		"$work/freshet" --log-level warn bench live ${trace[@]+"${trace[@]}"} --for 48h --speed 288 --policies keda,freshet "$@"
+		echo
+		echo "A tenfold spike for two minutes, three workers lost, the broker paused for a minute, in three hours of bursts, 144 times as fast:"
+		"$work/freshet" --log-level warn bench live --faults --for 3h --speed 144 --policies hpa,keda,kpa,flink,freshet "$@"
+	} | tee "$work/live.txt"
+	mv "$work/live.txt" "../results/$name-live.txt"
+	exit
+fi
 
 brokers() {
 	"$work/peers" -name "$name-brokers" -only k -events 150000 -out ../results "$@"
