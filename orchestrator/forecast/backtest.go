@@ -4,7 +4,6 @@ import (
 	"math"
 	"time"
 
-	"github.com/freshet-io/freshet/orchestrator"
 	"github.com/freshet-io/freshet/orchestrator/trace"
 )
 
@@ -50,8 +49,6 @@ func Backtest(t *trace.Trace, c Config, leads []time.Duration, warm float64) Tab
 		step = e.cfg.Grid
 	}
 	n := int(t.Duration() / max(step, 1))
-	var d orchestrator.Demand
-	d.Step, d.Levels = e.cfg.Grid, e.levels
 	for i := range n {
 		end := t.Start.Add(time.Duration(i+1) * step)
 		e.Observe(end, step, rateAt(t, time.Duration(i)*step+step/2))

@@ -129,7 +129,7 @@ func (e *Ensemble) note(d *orchestrator.Demand, ahead float64) {
 		notes = append(notes, fmt.Sprintf("nothing was observed for %v", stale.Round(time.Second)))
 	}
 	for _, m := range e.members {
-		if m.diverge {
+		if m.diverged {
 			notes = append(notes, m.Name()+" diverged and is left out")
 		}
 	}

@@ -29,8 +29,8 @@ type entrant struct {
 	surprised float64
 	against   float64 // scratch: what speaks against it at an anchor
 	buffer    []float64
-	out       int // steps that it is still shut out
-	diverge   bool
+	until     int64 // the step until which it is shut out
+	diverged  bool
 }
 
 func (m *entrant) arrange(anchors, levels int, at []float64) {
@@ -52,7 +52,7 @@ func laplaceQuantile(l float64) float64 {
 
 // predict puts the member's points into dst, every n-th place. What is not finite, or far beyond
 // all that was seen, shuts the member out for a while.
-func (m *entrant) predict(leads []int, limit float64, dst []float64, n int) {
+func (m *entrant) predict(step int64, leads []int, limit float64, dst []float64, n int) {
 	m.Predict(leads, m.buffer)
 	wild := false
 	for _, v := range m.buffer {
@@ -61,14 +61,11 @@ func (m *entrant) predict(leads []int, limit float64, dst []float64, n int) {
 		}
 	}
 	if wild {
-		m.out, m.diverge = pause, true
-	} else if m.out > 0 {
-		m.out--
-	} else {
-		m.diverge = false
+		m.until = step + pause
 	}
+	m.diverged = step < m.until
 	for a, v := range m.buffer {
-		if m.out > 0 {
+		if m.diverged {
 			v = nan
 		}
 		dst[a*n] = min(max(v, 0), limit) // NaN stays NaN

@@ -28,7 +28,6 @@ type ridge struct {
 	until    int
 	work     []float64
 	vec      []float64
-	fresh    bool
 	features [ridgeFeatures]float64
 	level    float64
 	base     float64

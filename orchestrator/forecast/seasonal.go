@@ -93,9 +93,10 @@ func (m *memory) smooth(p float64, side int) float64 {
 	var sum, n float64
 	for k := -side; k <= side+1; k++ {
 		w := 1.0
-		if k == -side {
+		switch k {
+		case -side:
 			w = 1 - frac
-		} else if k == side+1 {
+		case side + 1:
 			w = frac
 		}
 		if v := m.at(s + int64(k)); v == v {
@@ -119,7 +120,6 @@ type seasonal struct {
 	now   ewma
 	step  int64
 	side  int
-	ready bool
 }
 
 func newSeasonal(name string, g Grid, days int64, shape bool) *seasonal {
