@@ -146,9 +146,13 @@ func (a *app) benchPolicies(ctx context.Context, names []string, f benchPolicies
 func (a *app) compare(ctx context.Context, c policies.Config) (*policies.Report, error) {
 	var mu sync.Mutex
 	done, total, what := 0, 1, ""
+	_, terminal := a.Width(a.Stderr)
 	c.Progress = func(d, t int, w string) {
 		mu.Lock()
 		defer mu.Unlock()
+		if !terminal && d*10/t > done*10/total {
+			a.log.Info("comparing policies", "done", d, "of", t)
+		}
 		done, total, what = d, t, w
 	}
 	shown := a.startProgress(func(time.Duration) string {
