@@ -134,7 +134,7 @@ func (a *accountText) seen(e *Entry) {
 		if s.Known.Has(KnownInFlight) && s.InFlight > 0 {
 			lag += fmt.Sprintf(", %s of them in workers' hands", countText(min(s.InFlight, s.Lag)))
 		}
-		if s.Known.Has(KnownOldest) {
+		if s.Known.Has(KnownOldest) && s.Oldest > 0 {
 			lag += fmt.Sprintf("; the oldest was %s old", spanText(s.Oldest))
 			if r.Objective.Target > 0 {
 				lag += fmt.Sprintf(", where %s is the target", spanText(r.Objective.Target))

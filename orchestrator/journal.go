@@ -424,7 +424,7 @@ func journalError(dir string, err error) error {
 // maxPartitionSignals is up to how many partitions signals are kept by partition.
 const maxPartitionSignals = 32
 
-// compact returns the entry as it is written: quantiles with four digits, signals by partition only
+// compact returns the entry as it is written: quantiles with six digits, signals by partition only
 // where those are few, candidates once.
 func compact(e *Entry) *Entry {
 	if e.Round == nil {
@@ -436,7 +436,7 @@ func compact(e *Entry) *Entry {
 	r.Demand = r.Demand.clone()
 	for _, row := range r.Demand.Rates {
 		for i := range row {
-			row[i] = digits(row[i], 4)
+			row[i] = digits(row[i], 6)
 		}
 	}
 	if len(r.Capacity.Shares) > 0 {

@@ -3,6 +3,7 @@ package orchestrator
 import (
 	"errors"
 	"io/fs"
+	"slices"
 	"time"
 
 	"github.com/freshet-io/freshet/errkind"
@@ -14,6 +15,8 @@ type Query struct {
 	From, Until time.Time
 	// ID asks for one; 0 for all.
 	ID uint64
+	// Start begins with the latest entry of kind start, where there is one.
+	Start bool
 	// Last keeps the latest so many; 0 keeps all.
 	Last int
 	// Keep, where it is not nil, says which of these to keep. Act and outcome of an entry may not
@@ -61,6 +64,12 @@ func ReadJournal(dir string, q Query) (entries []*Entry, damaged int, err error)
 		}
 		if err != nil {
 			return nil, damaged, journalError(dir, err)
+		}
+		for k, e := range slices.Backward(found) {
+			if q.Start && e.Kind == KindStart {
+				found, over = found[k:], true
+				break
+			}
 		}
 		for _, e := range found {
 			fold(e, later[e.ID])

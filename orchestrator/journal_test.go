@@ -255,7 +255,11 @@ func TestEntriesAreFoundByTimeAndNumber(t *testing.T) {
 	dir := t.TempDir()
 	j := openJournal(t, dir, JournalOptions{SegmentBytes: 1500, NoSync: true})
 	for i := range 40 {
-		e := mustAppend(t, j, &Entry{Kind: KindRound, Time: noon.Add(time.Duration(i) * time.Minute)})
+		kind := KindRound
+		if i == 3 || i == 21 {
+			kind = KindStart
+		}
+		e := mustAppend(t, j, &Entry{Kind: kind, Time: noon.Add(time.Duration(i) * time.Minute)})
 		if err := j.Answer(e.ID, Act{Time: e.Time}); err != nil {
 			t.Fatal(err)
 		}
@@ -269,6 +273,7 @@ func TestEntriesAreFoundByTimeAndNumber(t *testing.T) {
 		"one":    {Query{ID: 7}, 7, 7},
 		"from":   {Query{From: noon.Add(30 * time.Minute)}, 31, 40},
 		"until":  {Query{Until: noon.Add(4 * time.Minute)}, 1, 5},
+		"start":  {Query{Start: true}, 22, 40},
 		"chosen": {Query{Keep: func(e *Entry) bool { return e.ID%10 == 0 }}, 10, 40},
 	} {
 		got := read(t, dir, c.q)

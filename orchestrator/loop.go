@@ -157,7 +157,7 @@ func (l *Loop) Round(ctx context.Context) *Entry {
 	st := l.status(ctx, e)
 	s := l.observe(ctx, e)
 	l.mergeWorkers(&s, st)
-	e.Before = l.force.inForce(now, &s, st)
+	e.Before = l.force.inForce(now, &s, st, l.o.Actuator != nil && l.o.Actuator.Capabilities().Floor)
 	d := l.o.Pilot.Step(now, &s, e.Before)
 	e.Round = l.account(now, &s, e.Before, d)
 	e.After = l.after(e, d)

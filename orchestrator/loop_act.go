@@ -36,8 +36,8 @@ func retryOrders(period time.Duration) backoff.Retry {
 }
 
 // inForce is what rules now: the actuator's word, or the workers that are there, or the
-// latest that was known.
-func (f *force) inForce(now time.Time, s *Signals, st *Status) Orders {
+// latest that was known. Of a floor that is not ours, what rules above it is what is there.
+func (f *force) inForce(now time.Time, s *Signals, st *Status, floor bool) Orders {
 	o := Orders{Workers: f.workers}
 	if f.applied != nil {
 		o.Batch, o.Route = f.applied.Batch, f.applied.Route
@@ -45,6 +45,13 @@ func (f *force) inForce(now time.Time, s *Signals, st *Status) Orders {
 	switch {
 	case st != nil:
 		o.Workers, o.Batch, o.Route = st.Workers, st.Batch, st.Route
+		if floor && !st.Ours {
+			there := st.Ready + st.Starting
+			if s.Known.Has(KnownWorkers) {
+				there = s.Ready + s.Starting
+			}
+			o.Workers = max(o.Workers, there)
+		}
 	case f.applied != nil && now.Before(f.expires):
 		o.Workers = f.applied.Workers
 	case s.Known.Has(KnownWorkers):

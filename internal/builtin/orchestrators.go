@@ -10,6 +10,7 @@ import (
 	"github.com/freshet-io/freshet/internal/spell"
 	"github.com/freshet-io/freshet/orchestrator"
 	"github.com/freshet-io/freshet/orchestrator/actuator"
+	"github.com/freshet-io/freshet/orchestrator/actuator/externalscaler"
 	"github.com/freshet-io/freshet/orchestrator/actuator/kubernetes"
 	"github.com/freshet-io/freshet/orchestrator/actuator/local"
 	"github.com/freshet-io/freshet/orchestrator/actuator/scaledobject"
@@ -41,6 +42,10 @@ var actuators = []struct {
 	{"keda", func(ctx context.Context, url string, o *OrchestratorOptions) (actuator.Driver, error) {
 		return openScaledObject(ctx, "scaledobject"+strings.TrimPrefix(url, "keda"), o)
 	}},
+	{"externalscaler", openExternalScaler},
+	{"external-scaler", func(ctx context.Context, url string, o *OrchestratorOptions) (actuator.Driver, error) {
+		return openExternalScaler(ctx, "externalscaler"+strings.TrimPrefix(url, "external-scaler"), o)
+	}},
 }
 
 // observers lists what signals are taken from by the scheme of its URL.
@@ -60,6 +65,10 @@ func openLocalActuator(ctx context.Context, url string, o *OrchestratorOptions) 
 
 func openScaledObject(ctx context.Context, url string, o *OrchestratorOptions) (actuator.Driver, error) {
 	return actuating(scaledobject.Open(ctx, url, scaledobject.Options{Env: o.Env}))
+}
+
+func openExternalScaler(ctx context.Context, url string, o *OrchestratorOptions) (actuator.Driver, error) {
+	return actuating(externalscaler.Open(ctx, url, externalscaler.Options{Env: o.Env, Logger: o.Logger}))
 }
 
 // actuating keeps a nil adapter from becoming a driver that is not nil.
@@ -87,9 +96,8 @@ func openPrometheus(url string, o *OrchestratorOptions) (orchestrator.Observer, 
 }
 
 // OpenActuator opens the actuator that url names: a running freshet (http://HOST:PORT), a workload of
-// a cluster (kubernetes://…), a ScaledObject of KEDA (scaledobject://… or keda://…). What an earlier process
-// left there and has expired is taken back. Another scheme is Config. No error holds a secret
-// of the URL.
+// a cluster (kubernetes://…), a ScaledObject of KEDA (scaledobject://… or keda://…), or KEDA's own questions
+// (externalscaler://… or external-scaler://…). Another scheme is Config. No error holds a secret of the URL.
 func OpenActuator(ctx context.Context, url string, o OrchestratorOptions) (*actuator.Unit, error) {
 	scheme, _, _ := strings.Cut(url, ":")
 	var known []string

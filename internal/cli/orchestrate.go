@@ -35,10 +35,11 @@ type orchestrateFlags struct {
 	seed                         uint64
 	output                       string
 
-	unit     string
-	capacity orchestrator.Capacity
-	goal     orchestrator.Objective
-	places   []orchestrator.Tier
+	unit       string
+	batchGiven bool
+	capacity   orchestrator.Capacity
+	goal       orchestrator.Objective
+	places     []orchestrator.Tier
 }
 
 func (a *app) orchestrateCommand() *cobra.Command {
@@ -64,7 +65,9 @@ pipeline before scales it again.
   http://HOST:PORT               calls at a time and batches of a running freshet
   kubernetes://NAMESPACE/deployments/NAME
                                  the replicas of a workload
-  keda://NAMESPACE/NAME          the least replicas of a ScaledObject; KEDA goes on above it`,
+  keda://NAMESPACE/NAME          the least replicas of a ScaledObject; KEDA goes on above it
+  external-scaler://HOST:PORT    KEDA's external scaler: KEDA asks here, and other triggers
+                                 go on beside it`,
 		Example: `  freshet orchestrate --observe trace:demo --mode act
   freshet orchestrate --pipeline pipeline.yaml --observe http://localhost:8080 --mode advise
   freshet orchestrate --pipeline pipeline.yaml --mode act --max 40 --observe prometheus+http://prometheus:9090 --act keda://default/scorer
@@ -74,6 +77,7 @@ pipeline before scales it again.
 			if f.observe == "" {
 				return usagef("orchestrate needs --observe URL; --observe trace:demo tries it out with nothing installed")
 			}
+			f.batchGiven = cmd.Flags().Changed("batch")
 			return a.orchestrate(cmd.Context(), &f)
 		},
 	}
@@ -95,7 +99,7 @@ func (f *orchestrateFlags) add(p *pflag.FlagSet) {
 	p.DurationVar(&f.startUp, "start-up", time.Minute, "time from an order to a ready worker, until more is known")
 	p.DurationVar(&f.stop, "stop", 10*time.Second, "time from an order to the end of what a worker costs")
 	p.StringVar(&f.service, "service", "20ms+2ms", "time of a model call, overhead + time per event, until more is known")
-	p.IntVar(&f.batch, "batch", 64, "most events in a call")
+	p.IntVar(&f.batch, "batch", 64, "most events in a call; without the flag it is what --act works with, where that is known")
 	p.IntVar(&f.maxBatch, "max-batch", 0, "most events in a call that may be ordered; 0 is --batch")
 	p.IntVar(&f.partitions, "partitions", 0, "partitions of the source where each belongs to one worker at a time; 0 where workers share one queue")
 	p.Float64Var(&f.cost, "cost", 1, "price of a worker for a second, in any currency")
@@ -256,6 +260,15 @@ func (a *app) orchestrateLive(ctx context.Context, f *orchestrateFlags) (err err
 			if _, err := unit.Resume(ctx); err != nil {
 				return fmt.Errorf("take up earlier orders: %w", err)
 			}
+		}
+		st, err := unit.Status(ctx)
+		if err != nil {
+			return fmt.Errorf("look at what is scaled: %w", err)
+		}
+		if st.Batch > 0 && !f.batchGiven { // what it works with is better known there
+			f.capacity.Batch = st.Batch
+			f.capacity.MaxBatch = max(f.capacity.MaxBatch, st.Batch)
+			o.Capacity = f.capacity
 		}
 		o.Actuator = unit
 	}

@@ -58,9 +58,9 @@ paid, of those that raised the number of workers, each from another stretch of t
 		Use:   "counterfactual",
 		Short: "Say what other policies would have ordered on the same inputs, and what that would have cost",
 		Long: `Say what other policies would have ordered on the recorded signals and forecasts, and what
-that would have cost, against what was done. Late is an estimate: recorded arrivals into a
-queue that the policy's workers serve. The signals are those that came of the orders in truth:
-the more a policy's orders differ, the less it would have seen the same.`,
+that would have cost, against what was done. Each is asked as if it had looked on: with the
+signals and orders that there were, of which its own are no part, and without rails. Late
+is an estimate: the recorded arrivals into a queue that the policy's workers serve.`,
 		Example: `  freshet orchestrate counterfactual --policies floor,keda,hpa:target=0.5
   freshet orchestrate counterfactual --since 6h --output json`,
 		Args: cobra.NoArgs,
@@ -86,7 +86,7 @@ loop does it, and this command waits for its answer.`,
 	for _, c := range all {
 		c.Flags().StringVar(&d.pipeline, "pipeline", "", "name of what is scaled; not needed where there is one journal")
 		if c != undo {
-			c.Flags().DurationVar(&d.since, "since", 0, "only this long back from the latest entry; 0s is since the latest start, and all for log")
+			c.Flags().DurationVar(&d.since, "since", 0, "only this long back from the latest entry; 0s is since the latest start, at most 24h, and all for log")
 		}
 		outputFlag(c.Flags(), &d.output, "text", "json")
 	}
@@ -127,7 +127,10 @@ func (a *app) decided() []string {
 	return names
 }
 
-// readDecisions reads a journal: since the latest start, or as long back as was asked for.
+// defaultBack is how long back from the latest entry is read at most where nothing else was asked for.
+const defaultBack = 24 * time.Hour
+
+// readDecisions reads a journal: as long back as was asked for, otherwise all, or not the whole but since the latest start.
 func (a *app) readDecisions(d *decisionFlags, q orchestrator.Query, whole bool) ([]*orchestrator.Entry, error) {
 	folder, err := a.decisionFolder(d.pipeline)
 	if err != nil {
@@ -136,13 +139,17 @@ func (a *app) readDecisions(d *decisionFlags, q orchestrator.Query, whole bool) 
 	if d.since < 0 {
 		return nil, usagef("--since %s: expected 0 or longer", d.since)
 	}
-	if d.since > 0 {
+	back := d.since
+	if back == 0 && !whole {
+		q.Start, back = true, defaultBack
+	}
+	if back > 0 {
 		latest, _, err := orchestrator.ReadJournal(folder, orchestrator.Query{Last: 1})
 		if err != nil {
 			return nil, err
 		}
 		if len(latest) > 0 {
-			q.From = latest[0].Time.Add(-d.since)
+			q.From = latest[0].Time.Add(-back)
 		}
 	}
 	entries, damaged, err := orchestrator.ReadJournal(folder, q)
@@ -151,13 +158,6 @@ func (a *app) readDecisions(d *decisionFlags, q orchestrator.Query, whole bool) 
 	}
 	if damaged > 0 {
 		a.log.Warn("lines of the journal could not be read and are left out", "lines", damaged, "folder", folder)
-	}
-	if d.since == 0 && !whole {
-		for i, e := range slices.Backward(entries) {
-			if e.Kind == orchestrator.KindStart {
-				return entries[i:], nil
-			}
-		}
 	}
 	return entries, nil
 }
