@@ -65,6 +65,7 @@ func TestConformanceOnAnAPIServer(t *testing.T) {
 	c := clustertest.Start(t)
 	t.Run("deployment", func(t *testing.T) { actuatortest.Run(t, harness(c, clustertest.Deployments)) })
 	t.Run("custom resource", func(t *testing.T) { actuatortest.Run(t, harness(c, clustertest.Workers)) })
+	t.Run("documentation", func(t *testing.T) { c.Documentation(t) })
 	t.Run("rivals", func(t *testing.T) { rivalsAreRefused(t, c) })
 	t.Run("busy", func(t *testing.T) { statusUpdatesAreNoConflict(t, c) })
 	t.Run("not found", func(t *testing.T) {

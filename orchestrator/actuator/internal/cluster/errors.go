@@ -60,8 +60,9 @@ func (t *Target) Failed(ctx context.Context, doing string, err error) error {
 }
 
 // tries is how often a read and the writes built on it are repeated when another write came
-// between: controllers update the status of busy objects several times a second.
-const tries = 10
+// between: controllers update the status of busy objects dozens of times a second. The timeout of the
+// call is what ends them in practice.
+const tries = 100
 
 // errLate marks a write that came too late.
 var errLate = errors.New("changed in between")
@@ -84,7 +85,7 @@ func (t *Target) Settle(ctx context.Context, f func() error) error {
 		if err := f(); !errors.Is(err, errLate) {
 			return err
 		}
-		pause := time.NewTimer(time.Duration(rand.Int64N(int64(10*time.Millisecond) << min(n, 5))))
+		pause := time.NewTimer(time.Duration(rand.Int64N(int64(5*time.Millisecond) << min(n, 4))))
 		select {
 		case <-pause.C:
 		case <-ctx.Done():

@@ -67,9 +67,7 @@ func Start(t testing.TB) *Cluster {
 	}
 	r.applyFile(filepath.Join(folder, "scaledobjects.yaml"))
 	r.apply(workerDefinition)
-	for _, doc := range rights(t) {
-		r.apply(doc)
-	}
+	r.grant()
 	for _, gvr := range []schema.GroupVersionResource{ScaledObjects, Workers} {
 		r.await(gvr)
 	}
@@ -100,33 +98,63 @@ spec:
       scale: {specReplicasPath: .spec.replicas, statusReplicasPath: .status.replicas}
 `
 
-// rights are the Roles of docs/orchestrator-kubernetes.md, bound to the user freshet.
-func rights(t testing.TB) []string {
+// documents are the YAML documents of docs/orchestrator-kubernetes.md.
+func documents(t testing.TB) (docs []*unstructured.Unstructured) {
 	t.Helper()
 	page, err := os.ReadFile(filepath.Join(root(t), "docs", "orchestrator-kubernetes.md"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	var docs []string
 	for _, block := range strings.Split(string(page), "```yaml\n")[1:] {
 		block, _, _ = strings.Cut(block, "```")
 		for _, doc := range strings.Split(block, "\n---\n") {
-			var role struct {
-				Kind     string
-				Metadata struct{ Name string }
-			}
-			if err := yaml.Unmarshal([]byte(doc), &role); err != nil {
+			obj := &unstructured.Unstructured{}
+			if err := yaml.Unmarshal([]byte(doc), &obj.Object); err != nil {
 				t.Fatalf("docs/orchestrator-kubernetes.md: %v\n%s", err, doc)
 			}
-			if role.Kind == "Role" {
-				docs = append(docs, doc, fmt.Sprintf(binding, role.Metadata.Name, role.Metadata.Name))
-			}
+			docs = append(docs, obj)
 		}
 	}
-	if len(docs) == 0 {
-		t.Fatal("docs/orchestrator-kubernetes.md has no Role")
+	return docs
+}
+
+// grant gives the user freshet the Roles of the documentation.
+func (r *realServer) grant() {
+	roles := 0
+	for _, obj := range documents(r.t) {
+		if obj.GetKind() == "Role" {
+			roles++
+			r.make(obj)
+			r.apply(fmt.Sprintf(binding, obj.GetName(), obj.GetName()))
+		}
 	}
-	return append(docs, workerRole, fmt.Sprintf(binding, "workers", "workers"))
+	if roles == 0 {
+		r.t.Fatal("docs/orchestrator-kubernetes.md has no Role")
+	}
+	r.apply(workerRole)
+	r.apply(fmt.Sprintf(binding, "workers", "workers"))
+}
+
+// Documentation lets the server judge the YAML of docs/orchestrator-kubernetes.md, unknown fields included.
+func (c *Cluster) Documentation(t testing.TB) {
+	t.Helper()
+	r := c.admin.(*realServer)
+	for _, obj := range documents(t) {
+		if obj.GetKind() == "TriggerAuthentication" {
+			continue // its definition is not installed
+		}
+		obj.SetNamespace(c.Namespace)
+		obj.SetName("documented-" + c.Name(obj.GetName()))
+		_, err := r.of(plural(obj)).Create(t.Context(), obj, metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}, FieldValidation: metav1.FieldValidationStrict})
+		if err != nil {
+			t.Errorf("the %s %s: %v", obj.GetKind(), obj.GetName(), err)
+		}
+	}
+}
+
+func plural(obj *unstructured.Unstructured) schema.GroupVersionResource {
+	k := obj.GroupVersionKind()
+	return k.GroupVersion().WithResource(strings.ToLower(k.Kind) + "s")
 }
 
 const binding = `
@@ -203,17 +231,20 @@ func (r *realServer) apply(doc string) {
 	if err := yaml.Unmarshal([]byte(doc), &obj.Object); err != nil {
 		r.t.Fatalf("%v\n%s", err, doc)
 	}
-	kind := obj.GroupVersionKind()
-	gvr := schema.GroupVersionResource{Group: kind.Group, Version: kind.Version, Resource: strings.ToLower(kind.Kind) + "s"}
+	r.make(obj)
+}
+
+func (r *realServer) make(obj *unstructured.Unstructured) {
+	r.t.Helper()
 	var err error
-	if obj.GetNamespace() == "" && kind.Kind == "CustomResourceDefinition" {
-		_, err = r.client.Resource(gvr).Create(r.t.Context(), obj, metav1.CreateOptions{})
+	if obj.GetKind() == "CustomResourceDefinition" {
+		_, err = r.client.Resource(plural(obj)).Create(r.t.Context(), obj, metav1.CreateOptions{})
 	} else {
 		obj.SetNamespace("default")
-		_, err = r.of(gvr).Create(r.t.Context(), obj, metav1.CreateOptions{})
+		_, err = r.of(plural(obj)).Create(r.t.Context(), obj, metav1.CreateOptions{})
 	}
 	if err != nil {
-		r.t.Fatalf("create the %s %s: %v", kind.Kind, obj.GetName(), err)
+		r.t.Fatalf("create the %s %s: %v", obj.GetKind(), obj.GetName(), err)
 	}
 }
 
