@@ -175,7 +175,7 @@ const maxLead = 12
 func (c *HorizonConfig) describe(p *plan, in *orchestrator.Input, h *Horizon, batch int, risk, keep float64) {
 	can, now := in.Capacity, in.Now
 	mu := can.Rate(batch)
-	if math.IsInf(mu, 0) || mu <= 0 {
+	if !(mu > 0 && mu < 1e9) {
 		mu = 1e9
 	}
 	startUp := max(can.StartUp, 0)
@@ -197,7 +197,7 @@ func (c *HorizonConfig) describe(p *plan, in *orchestrator.Input, h *Horizon, ba
 	wait := max(c.Allow*target-service-min(can.Rebalance.Seconds(), target/4), target/20)
 	sure := startUp.Seconds() + wait
 	p.in = p.in[:0]
-	t, least, most := 0.0, math.Inf(1), 0.0
+	t, lowest, highest := 0.0, math.Inf(1), 0.0
 	for _, dt := range p.dt {
 		q := risk
 		if t > sure {
@@ -209,7 +209,7 @@ func (c *HorizonConfig) describe(p *plan, in *orchestrator.Input, h *Horizon, ba
 		}
 		r *= keep
 		p.in = append(p.in, r*dt)
-		least, most = min(least, r), max(most, r)
+		lowest, highest = min(lowest, r), max(highest, r)
 		t += dt
 	}
 	h.windows(p, now, wait, keep)
@@ -219,15 +219,20 @@ func (c *HorizonConfig) describe(p *plan, in *orchestrator.Input, h *Horizon, ba
 	p.down = p.price * (max(can.Stop, 0).Seconds() + rebalance*can.Rebalance.Seconds())
 	p.backlog = h.backlog(in, mu, batch)
 	p.alive = max(0, in.Target)
-	work := most/mu + p.backlog/(mu*2*max(wait, 1))
+	// As many as would clear, within what may wait, what will wait when those ordered now are there.
+	piled := p.backlog
+	for k := range p.lead {
+		piled = max(0, piled+p.in[k]-mu*h.fleet.of(min(p.alive, p.ready[k]))*p.dt[k])
+	}
+	work := highest/mu + max(p.backlog/2, piled)/(mu*max(wait, 1))
 	top := min(topOf(in.Objective), h.fleet.top)
 	p.hi = max(min(h.fleet.need(work*1.05)+2, top), p.alive)
-	p.lo = min(max(in.Objective.Min, h.fleet.need(least*0.8/mu)-2, 0), p.alive)
+	p.lo = min(max(in.Objective.Min, h.fleet.need(lowest*0.8/mu)-2, 0), p.alive)
 	p.rate = p.rate[:0]
 	for n := p.lo; n <= p.hi; n++ {
 		p.rate = append(p.rate, mu*h.fleet.of(n))
 	}
-	n := max(1, h.fleet.need(most/mu))
+	n := max(1, h.fleet.need(highest/mu))
 	p.rest = p.price * float64(n) / (mu * max(h.fleet.of(n), 1e-9))
 	p.late = c.Late * p.rest
 }
@@ -303,7 +308,11 @@ func (h *Horizon) backlog(in *orchestrator.Input, mu float64, batch int) float64
 	}
 	ready := max(0, in.Target-len(h.pipe.since))
 	stale := max(0, in.Now.Sub(s.Time).Seconds())
-	return max(0, b+stale*(h.past.latest()-mu*h.fleet.of(ready)))
+	b = max(0, b+stale*(h.past.latest()-mu*h.fleet.of(ready)))
+	if !(b < most) {
+		return most
+	}
+	return b
 }
 
 // demandAt is the rate t seconds from now at a quantile, linear between leads and between levels.
@@ -316,7 +325,10 @@ func demandAt(d *orchestrator.Demand, now time.Time, t, level float64) float64 {
 	if f := x - float64(i); f > 0 && i < last {
 		v += f * (rowAt(d.Levels, d.Rates[i+1], level) - v)
 	}
-	return max(v, 0)
+	if !(v > 0) {
+		return 0
+	}
+	return min(v, most)
 }
 
 func rowAt(levels, row []float64, level float64) float64 {

@@ -17,9 +17,12 @@ type past struct {
 
 const pastWindows = 64
 
+// most is what no rate and no number of events reaches; beyond it sums lose their sense.
+const most = 1e12
+
 // see adds the window of s, once.
 func (p *past) see(s *orchestrator.Signals) {
-	if !s.Known.Has(orchestrator.KnownArrivals) || s.Window <= 0 {
+	if !s.Known.Has(orchestrator.KnownArrivals) || s.Window <= 0 || !(s.Arrivals >= 0 && s.Arrivals < most) {
 		return
 	}
 	if p.n > 0 && !s.Time.After(p.end[p.last]) {

@@ -20,18 +20,26 @@ func (h *Horizon) route(in *orchestrator.Input, batch int, risk float64, w way) 
 		return orchestrator.Route{}
 	}
 	tier := in.Tiers[best]
-	most := 1.0
+	all := 1.0
 	if rate := h.past.latest(); tier.Rate > 0 && rate > 0 {
-		most = min(1, tier.Rate/rate)
+		all = min(1, tier.Rate/rate)
 	}
-	lo, hi := 0.0, most
-	for range 6 {
-		mid := (lo + hi) / 2
-		h.set.describe(&h.plan, in, h, batch, risk, 1-mid)
+	unmet := func(share float64) float64 {
+		h.set.describe(&h.plan, in, h, batch, risk, 1-share)
 		// What waits already stays.
 		h.plan.backlog = h.best.backlog
 		h.plan.solve()
-		if v := h.plan.walk(free, free); v.unmet <= w.unmet*0.02 {
+		return h.plan.walk(free, free).unmet
+	}
+	// Even with all of them elsewhere some may be late: those that wait already.
+	least = unmet(all)
+	enough := least + 0.02*(w.unmet-least)
+	if !(enough < w.unmet) {
+		return orchestrator.Route{}
+	}
+	lo, hi := 0.0, all
+	for range 6 {
+		if mid := (lo + hi) / 2; unmet(mid) <= enough {
 			hi = mid
 		} else {
 			lo = mid

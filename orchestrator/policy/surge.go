@@ -8,7 +8,7 @@ type surge struct {
 	on     bool
 	from   float64 // the rate now
 	slope  float64 // a second
-	on_for float64 // seconds that it goes on
+	lasts  float64 // seconds that it goes on
 	upper  float64 // of what was forecast last
 	before float64 // the rate of the window before
 	seen   int64
@@ -16,7 +16,7 @@ type surge struct {
 
 func (u *surge) see(in *orchestrator.Input, p *past, seconds float64) {
 	s := in.Signals
-	if !s.Known.Has(orchestrator.KnownArrivals) || s.Window <= 0 || s.Time.UnixNano() <= u.seen {
+	if !s.Known.Has(orchestrator.KnownArrivals) || s.Window <= 0 || !(s.Arrivals >= 0 && s.Arrivals < most) || s.Time.UnixNano() <= u.seen {
 		return
 	}
 	u.seen = s.Time.UnixNano()
@@ -24,7 +24,7 @@ func (u *surge) see(in *orchestrator.Input, p *past, seconds float64) {
 	slope := (r - u.before) / s.Window.Seconds()
 	u.on = seconds > 0 && u.upper > 0 && u.before > 0 && r > u.upper
 	if u.on {
-		u.from, u.slope, u.on_for = r, max(slope, 0), seconds
+		u.from, u.slope, u.lasts = r, max(slope, 0), seconds
 	}
 	u.before = r
 	if in.Demand != nil && len(in.Demand.Rates) > 0 {
@@ -36,5 +36,5 @@ func (u *surge) see(in *orchestrator.Input, p *past, seconds float64) {
 
 // rate is what is to be expected t seconds from now.
 func (u *surge) rate(t float64) float64 {
-	return min(u.from+u.slope*min(t, u.on_for), 3*u.from)
+	return min(u.from+u.slope*min(t, u.lasts), 3*u.from)
 }
