@@ -146,7 +146,7 @@ func TestObservationsAreBoundedWhateverComes(t *testing.T) {
 	draw := func() float64 { return values[rng.IntN(len(values))] }
 	span := func() time.Duration { return time.Duration(rng.Int64() >> rng.IntN(64) * int64(1-2*rng.IntN(2))) }
 	p := policyOf(t, likes(Actions-1))
-	for range 20_000 {
+	for range 4000 {
 		in := usual()
 		s, c := in.Signals, in.Capacity
 		in.Now, s.Time, in.Changed = in.Now.Add(span()), s.Time.Add(span()), in.Changed.Add(span())
