@@ -368,9 +368,27 @@ func lastID(path string) (uint64, error) {
 	return last, err
 }
 
-// scanFile calls f for each whole line from an offset on, and damaged for each that is none. It
+// scanFile calls f for each entry from an offset on, and damaged for each line that is none. It
 // returns where the file ends, and whether within a line.
 func scanFile(path string, from int64, f func(*Entry) error, damaged func()) (end int64, torn bool, err error) {
+	end, torn, err = scanLines(path, from, func(line []byte) error {
+		if e, err := DecodeEntry(line); err == nil {
+			return f(e)
+		}
+		if damaged != nil && len(line) > 0 {
+			damaged()
+		}
+		return nil
+	})
+	if torn && damaged != nil {
+		damaged()
+	}
+	return end, torn, err
+}
+
+// scanLines calls f for each whole line, whose end of line it drops. Of one that is too long f sees
+// the beginning.
+func scanLines(path string, from int64, f func(line []byte) error) (end int64, torn bool, err error) {
 	file, err := os.Open(path)
 	if err != nil {
 		return from, false, err
@@ -391,21 +409,13 @@ func scanFile(path string, from int64, f func(*Entry) error, damaged func()) (en
 		switch {
 		case errors.Is(err, bufio.ErrBufferFull):
 			continue
-		case err != nil && !errors.Is(err, io.EOF):
-			return end, false, err
-		case err != nil:
-			if len(line) > 0 && damaged != nil {
-				damaged()
-			}
+		case errors.Is(err, io.EOF):
 			return end, len(line) > 0, nil
+		case err != nil:
+			return end, false, err
 		}
-		line = bytes.TrimSuffix(line, []byte{'\n'})
-		if e, derr := DecodeEntry(line); derr == nil {
-			if err := f(e); err != nil {
-				return end, false, err
-			}
-		} else if damaged != nil && len(line) > 0 {
-			damaged()
+		if err := f(bytes.TrimSuffix(line, []byte{'\n'})); err != nil {
+			return end, false, err
 		}
 		line = line[:0]
 	}

@@ -30,7 +30,10 @@ const (
 	maxDepth = 8
 )
 
-func checksum(b []byte) uint32 { return crc32.Checksum(b, crc32.MakeTable(crc32.Castagnoli)) }
+// sumText is a checksum as eight hexadecimal digits.
+func sumText(b []byte) string {
+	return fmt.Sprintf("%08x", crc32.Checksum(b, crc32.MakeTable(crc32.Castagnoli)))
+}
 
 // appendLine appends an entry as a line.
 func appendLine(b []byte, e *Entry) []byte {
@@ -38,9 +41,9 @@ func appendLine(b []byte, e *Entry) []byte {
 	b = append(b, `{"v":`...)
 	b = strconv.AppendInt(b, lineVersion, 10)
 	b = appendFields(b, reflect.ValueOf(e).Elem(), false)
-	sum := checksum(b[from:])
+	sum := sumText(b[from:])
 	b = append(b, crcField...)
-	b = fmt.Appendf(b, "%08x", sum)
+	b = append(b, sum...)
 	return append(b, "\"}\n"...)
 }
 
@@ -53,15 +56,8 @@ func EncodeEntry(e *Entry) []byte {
 // DecodeEntry reads a line of the journal without its end of line. Damage is Corrupt, a
 // version of the form that this program does not know is Unsupported.
 func DecodeEntry(line []byte) (*Entry, error) {
-	if len(line) < crcTail || len(line) > maxLine {
-		return nil, errkind.Errorf(errkind.Corrupt, "read journal line: %d bytes", len(line))
-	}
-	body, tail := line[:len(line)-crcTail], line[len(line)-crcTail:]
-	if !bytes.HasPrefix(tail, []byte(crcField)) || !bytes.HasSuffix(tail, []byte(`"}`)) {
-		return nil, errkind.New(errkind.Corrupt, "read journal line: it has no checksum at its end")
-	}
-	if want := fmt.Sprintf("%08x", checksum(body)); string(tail[len(crcField):len(crcField)+8]) != want {
-		return nil, errkind.New(errkind.Corrupt, "read journal line: its checksum does not match")
+	if err := checkLine(line); err != nil {
+		return nil, err
 	}
 	var m map[string]any
 	d := json.NewDecoder(bytes.NewReader(line))

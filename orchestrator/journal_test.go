@@ -286,6 +286,35 @@ func TestEntriesAreFoundByTimeAndNumber(t *testing.T) {
 	}
 }
 
+func TestArrivalsAreToldAgain(t *testing.T) {
+	dir := t.TempDir()
+	j := openJournal(t, dir, JournalOptions{SegmentBytes: 1500, NoSync: true})
+	rates := []float64{10, 0, math.NaN(), 30, 40}
+	for i, r := range rates {
+		e := &Entry{Kind: KindRound, Round: &Round{Signals: Signals{
+			Time: noon.Add(time.Duration(i) * time.Minute), Window: time.Minute, Known: KnownArrivals | KnownLag, Arrivals: r,
+		}}}
+		if i == 3 {
+			e.Round.Signals.Known = KnownLag
+		}
+		mustAppend(t, j, e)
+		mustAppend(t, j, e) // signals that came twice
+	}
+	var got []float64
+	err := Arrivals(dir, func(end time.Time, window time.Duration, rate float64) {
+		if window != time.Minute || end.Before(noon) {
+			t.Errorf("%v of %v", end, window)
+		}
+		got = append(got, rate)
+	})
+	if d := cmp.Diff([]float64{10, 0, 40}, got); d != "" || err != nil {
+		t.Errorf("%v %s", err, d)
+	}
+	if err := Arrivals(filepath.Join(dir, "none"), nil); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestAClosedJournalTakesNothing(t *testing.T) {
 	j := openJournal(t, t.TempDir(), JournalOptions{})
 	_ = j.Close()
@@ -323,6 +352,6 @@ func FuzzDecodeEntry(f *testing.F) {
 func sealed(body string) []byte {
 	b := []byte(body)
 	b = append(b, crcField...)
-	b = fmt.Appendf(b, "%08x", checksum([]byte(body)))
+	b = append(b, sumText([]byte(body))...)
 	return append(b, `"}`...)
 }

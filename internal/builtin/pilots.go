@@ -1,6 +1,7 @@
 package builtin
 
 import (
+	"fmt"
 	"math"
 	"slices"
 	"strconv"
@@ -8,6 +9,8 @@ import (
 	"time"
 
 	"github.com/freshet-io/freshet/errkind"
+	"github.com/freshet-io/freshet/inference"
+	"github.com/freshet-io/freshet/inference/onnx"
 	"github.com/freshet-io/freshet/internal/spell"
 	"github.com/freshet-io/freshet/orchestrator"
 	"github.com/freshet-io/freshet/orchestrator/forecast"
@@ -101,18 +104,49 @@ func policySettings(list string) (map[string]any, error) {
 	return settings, nil
 }
 
-// OpenPilot makes the pilot of a policy: within rails, with reasons for the journal, and for the policies that look
-// ahead with a forecast and a capacity that is corrected by what is seen.
-func OpenPilot(text string, period time.Duration, c orchestrator.Capacity, o orchestrator.Objective, tiers []orchestrator.Tier) (orchestrator.Pilot, error) {
-	p, err := OpenPolicy(text, period)
+// PilotOptions is what a pilot is made of.
+type PilotOptions struct {
+	Policy    orchestrator.Policy
+	Capacity  orchestrator.Capacity
+	Objective orchestrator.Objective
+	Tiers     []orchestrator.Tier
+	// Past is the folder of a journal whose arrivals a forecaster learns before it begins; it may be empty.
+	Past string
+}
+
+// NewPilot binds a policy into rails, with reasons for the journal, a capacity that is corrected by what
+// is seen, and a forecast where it looks ahead.
+func NewPilot(o PilotOptions) (orchestrator.Pilot, error) {
+	set := orchestrator.Settings{
+		Policy: o.Policy, Rails: orchestrator.DefaultRails(), Capacity: o.Capacity, Objective: o.Objective, Tiers: o.Tiers, Fit: true, Explain: true,
+	}
+	if o.Policy.Name() == horizonName {
+		f := forecast.New(forecast.Config{})
+		if o.Past != "" {
+			begun := false
+			err := orchestrator.Arrivals(o.Past, func(end time.Time, window time.Duration, rate float64) {
+				if !begun {
+					// What is asked for first settles of what the errors are learned.
+					begun = true
+					d := orchestrator.Demand{Time: end.Add(-window), Step: 30 * time.Second, Levels: orchestrator.DefaultLevels()}
+					f.Forecast(&d, 20)
+				}
+				f.Observe(end, window, rate)
+			})
+			if err != nil {
+				return nil, fmt.Errorf("learn what arrived before: %w", err)
+			}
+		}
+		set.Forecaster = f
+	}
+	return orchestrator.NewController(set), nil
+}
+
+// OpenONNX opens a model in memory.
+func OpenONNX(name string, data []byte) (inference.Driver, error) {
+	m, err := onnx.Parse(name, data, onnx.Options{Instances: 1})
 	if err != nil {
 		return nil, err
 	}
-	set := orchestrator.Settings{
-		Policy: p, Rails: orchestrator.DefaultRails(), Capacity: c, Objective: o, Tiers: tiers, Fit: true, Explain: true,
-	}
-	if text == horizonName {
-		set.Forecaster = forecast.New(forecast.Config{})
-	}
-	return orchestrator.NewController(set), nil
+	return m, nil
 }

@@ -91,7 +91,7 @@ func (f *orchestrateFlags) add(p *pflag.FlagSet) {
 	p.StringVar(&f.mode, "mode", "observe", "what becomes of decisions: observe, advise or act")
 	p.StringVar(&f.observe, "observe", "", "URL that signals come from")
 	p.StringVar(&f.act, "act", "", "URL of what carries orders out; in the other modes it is only read")
-	p.StringVar(&f.policy, "policy", "horizon", "who decides: "+strings.Join(builtin.PolicyNames(), ", ")+"; settings as in hpa:target=0.5,sync=15s")
+	p.StringVar(&f.policy, "policy", "horizon", "who decides: "+policyNames()+"; settings as in hpa:target=0.5,sync=15s")
 	p.StringVar(&f.objective, "objective", "", "freshness objective such as 30s@0.99; the default is the pipeline's, and then 30s@0.99")
 	p.DurationVar(&f.period, "period", 0, "how often is decided; 0s is the policy's own")
 	p.IntVar(&f.min, "min", 1, "fewest workers")
@@ -272,7 +272,7 @@ func (a *app) orchestrateLive(ctx context.Context, f *orchestrateFlags) (err err
 		}
 		o.Actuator = unit
 	}
-	if o.Pilot, err = builtin.OpenPilot(f.policy, f.period, f.capacity, f.goal, f.places); err != nil {
+	if o.Pilot, err = f.openPilot(f.capacity, a.decisions(f.unit)); err != nil {
 		return err
 	}
 	journal, err := orchestrator.OpenJournal(a.decisions(f.unit), orchestrator.JournalOptions{})

@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/freshet-io/freshet/errkind"
-	"github.com/freshet-io/freshet/internal/builtin"
 	"github.com/freshet-io/freshet/orchestrator"
 )
 
@@ -41,7 +40,7 @@ func (a *app) orchestrateCounterfactual(d *decisionFlags, policies string) error
 	}
 	all := []orchestrator.Counterfactual{done}
 	for _, text := range strings.Fields(policies) {
-		p, err := builtin.OpenPolicy(text, 0)
+		p, err := openPolicy(text, 0)
 		if err != nil {
 			return err
 		}

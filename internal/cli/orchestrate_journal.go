@@ -16,7 +16,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/freshet-io/freshet/errkind"
-	"github.com/freshet-io/freshet/internal/builtin"
 	"github.com/freshet-io/freshet/orchestrator"
 )
 
@@ -66,7 +65,7 @@ is an estimate: the recorded arrivals into a queue that the policy's workers ser
 		Args: cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error { return a.orchestrateCounterfactual(&d, policies) },
 	}
-	counterfactual.Flags().StringVar(&policies, "policies", "horizon floor hpa keda kpa ds2 flink", "policies, apart by blanks: "+strings.Join(builtin.PolicyNames(), ", ")+"; settings as in hpa:target=0.5,sync=15s")
+	counterfactual.Flags().StringVar(&policies, "policies", "horizon floor hpa keda kpa ds2 flink", "policies, apart by blanks: "+policyNames()+"; settings as in hpa:target=0.5,sync=15s")
 	undo := &cobra.Command{
 		Use:   "undo [ID|last]",
 		Short: "Take the orders back that are in force, and keep off for a while",

@@ -36,11 +36,11 @@ func (a *app) orchestrateTrace(ctx context.Context, f *orchestrateFlags, source 
 	if err != nil {
 		return err
 	}
-	pilot, err := builtin.OpenPilot(f.policy, f.period, w.Capacity, f.goal, f.places)
+	pilot, err := f.openPilot(w.Capacity, "")
 	if err != nil {
 		return err
 	}
-	rule, err := builtin.OpenPolicy(incumbent, 0)
+	rule, err := openPolicy(incumbent, 0)
 	if err != nil {
 		return err
 	}
