@@ -84,12 +84,13 @@ func (u *Unit) Status(ctx context.Context) (s Status, err error) {
 func (u *Unit) Resume(ctx context.Context) (Status, error) {
 	var s Status
 	err := u.call(ctx, func(ctx context.Context) (err error) {
-		if s, err = u.d.Status(ctx); err == nil && s.Ours {
+		if s, err = u.d.Status(ctx); err == nil && !s.Expires.IsZero() {
 			u.rule(s.Expires)
 		}
 		return err
 	})
-	if err != nil || !s.Ours || s.Expires.IsZero() || time.Until(s.Expires) > 0 {
+	// Not only where Ours: somebody else may have changed a part of it, and Revert leaves that alone.
+	if err != nil || s.Expires.IsZero() || time.Until(s.Expires) > 0 {
 		return s, err
 	}
 	if err := u.Revert(ctx); err != nil {

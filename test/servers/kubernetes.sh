@@ -24,7 +24,7 @@ build() {
 	mkdir -p "$cache"
 	local module minor
 	module=$(cd "$here/kubernetes" && GOFLAGS=-mod=mod go mod download -json "github.com/kedacore/keda/v2@$keda" | sed -n 's/.*"Dir": "\(.*\)".*/\1/p')
-	cp "$module/config/crd/bases/keda.sh_scaledobjects.yaml" "$cache/scaledobjects-$keda.yaml" || return 1
+	install -m 644 "$module/config/crd/bases/keda.sh_scaledobjects.yaml" "$cache/scaledobjects-$keda.yaml" || return 1
 	[ -x "$cache/kube-apiserver" ] && return
 	minor=${version#v1.}
 	(cd "$here/kubernetes" && CGO_ENABLED=0 nice go build -trimpath -o "$cache/kube-apiserver.$$" -ldflags "-s -w \

@@ -22,7 +22,7 @@
 // # What it does not do
 //
 // A HorizontalPodAutoscaler or a ScaledObject on the same workload would undo every order: Status notes it, Apply
-// refuses (Config). Package scaledobject is for workloads that have one.
+// refuses (Config), and Revert leaves the count to it. Package scaledobject is for workloads that have one.
 //
 // The cluster does not end orders by itself: the count stays when this process dies, until another
 // one resumes or reverts. The expiry is in the annotation.

@@ -135,8 +135,9 @@ func (d *Driver) Status(ctx context.Context) (s actuator.Status, err error) {
 	s.Workers, s.Note = w.count, r.note()
 	s.Ready, s.Starting, s.Stopping = cluster.Pods(w.obj, w.count)
 	if m := w.mark; m != nil {
-		s.Ours, s.Expires = w.count == m.Workers, m.Expires
-		if !s.Ours {
+		// The count before these orders may be that of earlier ones.
+		s.Ours, s.Expires = w.count == m.Workers || w.count == m.Before, m.Expires
+		if w.count != m.Workers {
 			s.Note = join(s.Note, fmt.Sprintf("%d workers were ordered until %s, and there are %d: %s",
 				m.Workers, m.Expires.Format(time.RFC3339), w.count, theirs(w.count, m)))
 		}

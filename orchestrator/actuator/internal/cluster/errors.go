@@ -15,6 +15,7 @@ import (
 // Kind is the kind of an error of the API server or of the way to it. What it calls Conflict is
 // a write that came too late (another resource version).
 func Kind(err error) errkind.Kind {
+	var answer apierrors.APIStatus
 	switch {
 	case apierrors.IsUnauthorized(err), apierrors.IsForbidden(err):
 		return errkind.Config
@@ -24,8 +25,8 @@ func Kind(err error) errkind.Kind {
 		return errkind.Conflict
 	case apierrors.IsTooManyRequests(err):
 		return errkind.Throttled
-	case apierrors.IsTimeout(err), apierrors.IsServerTimeout(err), apierrors.IsInternalError(err), apierrors.IsServiceUnavailable(err),
-		apierrors.IsUnexpectedServerError(err):
+	case apierrors.IsTimeout(err), apierrors.IsServerTimeout(err), apierrors.IsUnexpectedServerError(err),
+		errors.As(err, &answer) && answer.Status().Code >= 500: // also of a proxy before the server
 		return errkind.Transient
 	case apierrors.IsInvalid(err), apierrors.IsBadRequest(err):
 		return errkind.Invalid
