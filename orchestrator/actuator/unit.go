@@ -28,6 +28,9 @@ type Options struct {
 // what may pass, refuses orders that the driver cannot carry out, and takes orders back
 // at their expiry where they do not end by themselves. It does that as long as its process
 // lives; the next process does it in Resume.
+//
+// Orders that were refused, a Conflict among them, prolong nothing: when the last accepted ones expire the driver
+// lets go, which leaves alone what someone else has written, and orders begin anew from there.
 type Unit struct {
 	d       Driver
 	caps    Capabilities

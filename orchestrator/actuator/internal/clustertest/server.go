@@ -2,6 +2,7 @@ package clustertest
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"io"
 	"net/http"
@@ -54,6 +55,7 @@ func Start(t testing.TB) *Cluster {
 			}
 		})
 		t.Cleanup(thaw)
+		r.awaitSilence(t)
 		return thaw
 	}
 	c.restart = func(t testing.TB, down func()) {
@@ -246,6 +248,21 @@ func (r *realServer) make(obj *unstructured.Unstructured) {
 	if err != nil {
 		r.t.Fatalf("create the %s %s: %v", obj.GetKind(), obj.GetName(), err)
 	}
+}
+
+// awaitSilence waits until nothing is answered any more: on a busy machine a process that was told to stop its
+// clock goes on for a moment.
+func (r *realServer) awaitSilence(t testing.TB) {
+	t.Helper()
+	for range 100 {
+		ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+		_, err := r.of(Deployments).List(ctx, metav1.ListOptions{Limit: 1})
+		cancel()
+		if err != nil {
+			return
+		}
+	}
+	t.Fatal("the server was frozen and goes on answering")
 }
 
 // await waits until a custom resource is served.
