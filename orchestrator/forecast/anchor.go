@@ -16,10 +16,12 @@ type anchor struct {
 	factors, moved [features]float64
 	// yards are the ways to measure errors, each with its own tracked quantiles.
 	yards [yards]yard
-	usual []float64 // by level: the mean loss of what was told
-	floor float64   // events a second: one event in the mean's time
-	loss  ewma
-	prior float64
+	// minutes are the timed yard's quantiles and regrets, by slot of the hour.
+	minutes []yard
+	usual   []float64 // by level: the mean loss of what was told
+	floor   float64   // events a second: one event in the mean's time
+	loss    ewma
+	prior   float64
 }
 
 // yard is a way to measure errors: in units of a scale of its own.
@@ -28,12 +30,22 @@ type yard struct {
 	regret []float64 // by level, as an entrant's
 }
 
+func newYard(at []float64) yard {
+	y := yard{track: make([]float64, len(at)), regret: make([]float64, len(at))}
+	for j, l := range at {
+		y.track[j] = laplaceQuantile(l)
+	}
+	return y
+}
+
 // The yards: the scale that is learned, the usual share of the forecast, and the usual share of
 // the level of the last hours. The first is the sharpest, the others know better what comes out of the blue.
 const (
 	learned = iota
 	plain
 	steady
+	// timed is the usual share of the forecast again, with quantiles for each minute of the hour.
+	timed
 	yards
 )
 
@@ -42,6 +54,12 @@ const (
 	// yardMemory and yardRate are for the yards what lossMemory and learningRate are for members.
 	yardMemory = 1500
 	yardRate   = 0.05
+	// What the same are for a minute of the hour, which sees few errors. minutePrior is what speaks against it until
+	// it has shown its worth.
+	minuteMemory = 600
+	minuteRate   = 0.1
+	minuteTrack  = 0.05
+	minutePrior  = 2
 	// errorMemory is how many scored errors the usual size of errors is of.
 	errorMemory = 2000
 	// trackRate is how far one error moves a quantile of errors, in units of the scale, and as a share of it
@@ -54,7 +72,7 @@ const (
 	guesses = 10
 )
 
-func newAnchor(start, span int, g Grid, at []float64) anchor {
+func newAnchor(start, span int, g Grid, at []float64, slots int64) anchor {
 	levels := len(at)
 	minutes := float64(start+span) * g.Step.Minutes()
 	a := anchor{
@@ -65,11 +83,11 @@ func newAnchor(start, span int, g Grid, at []float64) anchor {
 	}
 	a.factors[0] = 0.3
 	for k := range a.yards {
-		y := &a.yards[k]
-		y.track, y.regret = make([]float64, levels), make([]float64, levels)
-		for j, l := range at {
-			y.track[j] = laplaceQuantile(l)
-		}
+		a.yards[k] = newYard(at)
+	}
+	a.minutes = make([]yard, slots)
+	for k := range a.minutes {
+		a.minutes[k] = newYard(at)
 	}
 	return a
 }
@@ -82,6 +100,7 @@ type issue struct {
 	spread    []float64
 	scale     []float64
 	yards     [][yards]float64 // by anchor: the scales
+	slots     []int64          // by anchor: the slot of the hour of what is foretold
 	told      []float64        // by anchor, yard and level: quantiles
 	psi       [][features]float64
 	quantiles []float64 // by anchor and level
@@ -92,7 +111,7 @@ type issue struct {
 func newIssue(anchors, members, levels int) issue {
 	return issue{
 		step: -1, points: make([]float64, anchors*members), point: make([]float64, anchors), spread: make([]float64, anchors),
-		scale: make([]float64, anchors), psi: make([][features]float64, anchors), yards: make([][yards]float64, anchors), told: make([]float64, anchors*yards*levels),
+		scale: make([]float64, anchors), psi: make([][features]float64, anchors), yards: make([][yards]float64, anchors), slots: make([]int64, anchors), told: make([]float64, anchors*yards*levels),
 		quantiles: make([]float64, anchors*levels), offsets: make([]float64, anchors*members*levels),
 	}
 }
@@ -105,6 +124,7 @@ func (is *issue) copyFrom(o *issue) {
 	copy(is.scale, o.scale)
 	copy(is.psi, o.psi)
 	copy(is.yards, o.yards)
+	copy(is.slots, o.slots)
 	copy(is.told, o.told)
 	copy(is.quantiles, o.quantiles)
 	copy(is.offsets, o.offsets)
@@ -115,7 +135,7 @@ func (is *issue) copyFrom(o *issue) {
 func (a *anchor) scale(is *issue, k int, restless, usual float64, c *Config) float64 {
 	f := is.point[k]
 	base := a.relative()*max(f, leastShare*usual) + 0.8*math.Sqrt(f*a.floor)*min(1, 10/(1+a.size.weight)) + 0.5*a.floor
-	is.yards[k] = [yards]float64{base, base, a.relative()*usual + 0.5*a.floor}
+	is.yards[k] = [yards]float64{base, base, a.relative()*usual + 0.5*a.floor, base}
 	if c.Uncalibrated {
 		return base
 	}
@@ -174,24 +194,44 @@ func (a *anchor) compare(is *issue, k int, y float64, levels []float64) {
 	const keep = 1 - 1./yardMemory
 	n := len(levels)
 	for i := range a.yards {
-		yd := &a.yards[i]
 		told := is.told[(k*yards+i)*n : (k*yards+i+1)*n]
+		z := (y - is.point[k]) / is.yards[k][i]
+		if i == timed {
+			a.compareMinute(is, k, y, z, levels, told)
+			break
+		}
+		yd := &a.yards[i]
 		for j, l := range levels {
 			if u := a.usual[j]; u > 0 {
 				yd.regret[j] = keep*yd.regret[j] + yardRate*min(pinball(y-told[j], l)/u-1, 50)
 			}
 		}
-		follow((y-is.point[k])/is.yards[k][i], levels, yd.track)
+		follow(z, trackRate, levels, yd.track)
 	}
+}
+
+// compareMinute learns what a minute of the hour is like. Its regret is to what was told, as only that
+// is of the same minutes.
+func (a *anchor) compareMinute(is *issue, k int, y, z float64, levels, told []float64) {
+	const keep = 1 - 1./minuteMemory
+	yd := &a.minutes[is.slots[k]]
+	q := is.quantiles[k*len(levels):]
+	for j, l := range levels {
+		if u := a.usual[j]; u > 0 {
+			d := (pinball(y-told[j], l) - pinball(y-q[j], l)) / u
+			yd.regret[j] = keep*yd.regret[j] + minuteRate*clip(d, 50)
+		}
+	}
+	follow(z, minuteTrack, levels, yd.track)
 }
 
 // follow moves quantiles of errors after one of them came: up by the level's share where
 // it was above, down by the rest where it was not, so that in the long run the share above is right
 // whatever the errors are. This is adaptive conformal inference (Gibbs & Candès 2021) in
 // the form that moves the quantile itself (the quantile tracker of Angelopoulos, Candès & Tibshirani 2023).
-func follow(z float64, levels, track []float64) {
+func follow(z, rate float64, levels, track []float64) {
 	for j, l := range levels {
-		pace := trackRate * max(1, math.Abs(track[j]))
+		pace := rate * max(1, math.Abs(track[j]))
 		if z > track[j] {
 			track[j] += pace * l
 		} else {
@@ -224,14 +264,20 @@ func (a *anchor) tell(is *issue, k int, levels []float64, c *Config) {
 		return
 	}
 	for j := range levels {
-		best := min(a.yards[0].regret[j], a.yards[1].regret[j], a.yards[2].regret[j])
+		best := min(a.yards[learned].regret[j], a.yards[plain].regret[j], a.yards[steady].regret[j], a.minutes[is.slots[k]].regret[j]+minutePrior)
 		var sum, total float64
 		for i := range a.yards {
 			yd := &a.yards[i]
+			if i == timed {
+				yd = &a.minutes[is.slots[k]]
+			}
 			x := max(0, f+is.yards[k][i]*yd.track[j])
 			told[i*n+j] = x
-			w := 1.0
-			if r := yd.regret[j] - best; r > 0 {
+			w, r := 1.0, yd.regret[j]-best
+			if i == timed {
+				r += minutePrior
+			}
+			if r > 0 {
 				w = math.Exp(-r)
 			}
 			sum += w * x

@@ -77,7 +77,7 @@ func (e *Ensemble) arrange() {
 		if n := len(e.anchors); n > 0 && e.anchors[n-1].start >= s {
 			continue
 		}
-		e.anchors = append(e.anchors, newAnchor(s, e.span, e.grid.grid, e.levels))
+		e.anchors = append(e.anchors, newAnchor(s, e.span, e.grid.grid, e.levels, e.clock.size))
 		e.leads = append(e.leads, s+(e.span+1)/2)
 	}
 	for k := 1; k < len(e.leads); k++ {
@@ -188,6 +188,7 @@ func (e *Ensemble) foresee() {
 		f, spread := e.combine(a, pts)
 		is.point[a] = f
 		is.spread[a] = spread
+		is.slots[a] = e.clock.at(e.step + int64(e.leads[a]))
 		is.scale[a] = an.scale(is, a, e.clock.restless(e.step+int64(an.start+1), e.step+int64(an.start+e.span)), e.vol.usual.value, &e.cfg)
 	}
 	for a := range e.anchors {

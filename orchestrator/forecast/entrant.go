@@ -86,7 +86,7 @@ func (m *entrant) score(a int, point, y, scale, loss float64, levels, told []flo
 	for j, l := range levels {
 		sum += pinball(z-told[j], l)
 	}
-	follow(z, levels, m.offsets[a*len(levels):(a+1)*len(levels)])
+	follow(z, trackRate, levels, m.offsets[a*len(levels):(a+1)*len(levels)])
 	sum /= float64(len(levels))
 	m.regret[a] = keep*m.regret[a] + learningRate*min(sum/loss-1, 50)
 }
