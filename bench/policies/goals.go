@@ -78,8 +78,9 @@ func (r *Report) savingGoals() []Goal {
 		default:
 			continue
 		}
-		var saved []float64
+		var saved, limit []float64
 		for _, s := range v.Saved {
+			limit = append(limit, s.Limit)
 			switch {
 			case s.Comparable:
 				saved = append(saved, s.Saved)
@@ -97,6 +98,9 @@ func (r *Report) savingGoals() []Goal {
 			reached += fmt.Sprintf("; %s below on the %d where ours is no later", percent(v.Strict, 0), v.NoLater)
 		case v.NoLater == 0 && v.Comparable > 0:
 			reached += "; ours is the later one, within the objective, on all of them"
+		}
+		if m < least {
+			reached += fmt.Sprintf("; the bound itself is %s below", percent(orZero(median(limit)), 0))
 		}
 		goals = append(goals, Goal{
 			Goal:    fmt.Sprintf("at least %s below the cost of %s, on the median trace", percent(least, 0), what),

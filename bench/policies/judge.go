@@ -229,7 +229,7 @@ func (r *Report) rival(name string, g Group, pick func(*Trace) string) Rival {
 			continue
 		}
 		s := Saving{
-			Trace: t.Name, Against: other.Policy, Saved: 1 - ours.Cost.Mean/other.Cost.Mean,
+			Trace: t.Name, Against: other.Policy, Saved: 1 - ours.Cost.Mean/other.Cost.Mean, Limit: 1 - 1/other.Cost.Mean,
 			NoLater: ours.Late.Mean <= other.Late.Mean+equal, OursKeeps: ours.Keeps, BothKeep: ours.Keeps && other.Keeps,
 		}
 		s.Comparable = s.BothKeep || s.NoLater && s.Saved > 0

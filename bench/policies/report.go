@@ -147,6 +147,8 @@ type Saving struct {
 	Trace   string  `json:"trace"`
 	Against string  `json:"against"`
 	Saved   float64 `json:"saving"`
+	// Limit is what the bound saves: nobody who is never late can save more.
+	Limit float64 `json:"saving_of_the_bound"`
 	// NoLater says that ours has no larger late share; OursKeeps and BothKeep who keeps the objective.
 	NoLater   bool `json:"no_later"`
 	OursKeeps bool `json:"ours_keeps_objective"`
