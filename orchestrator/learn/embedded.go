@@ -15,7 +15,7 @@ var policyFile string
 func Policy() []byte { return []byte(policyFile) }
 
 // Recipe is how the embedded policy was trained: `go generate ./orchestrator/learn` does
-// it again, within ten minutes of one core.
+// it again, in about five minutes of one core.
 func Recipe() (Task, Training) {
 	return Practice{}, Training{
 		Iterations: 300, Episodes: 32, Siblings: 4, Whim: 4, Epochs: 4, Batch: 256, Rate: 1.5e-3, Seed: 1,
