@@ -32,8 +32,6 @@ type watch struct {
 	breach    []time.Duration // of each fault: when the oldest event was last beyond the target since
 	recovered []time.Duration
 	series    []simulate.Point
-	sums      simulate.Point
-	looks     int
 	last      pipeline.Stats
 	end       pipeline.Stats
 	endLag    int64

@@ -158,24 +158,24 @@ func Parse(r io.Reader, pipeline string) (Counters, error) {
 }
 
 // counters of the page's pipeline.
-func (f *page) counters() (Counters, error) {
+func (p *page) counters() (Counters, error) {
 	source := ""
-	pipelines := f.each("pipeline_info", "", func(m *dto.Metric) { source = label(m, "source") })
+	pipelines := p.each("pipeline_info", "", func(m *dto.Metric) { source = label(m, "source") })
 	if pipelines == 0 {
-		return Counters{}, errkind.Errorf(errkind.NotFound, "there are no metrics of a pipeline %q: it is run by another process, or has another name", f.pipeline)
+		return Counters{}, errkind.Errorf(errkind.NotFound, "there are no metrics of a pipeline %q: it is run by another process, or has another name", p.pipeline)
 	}
 	c := Counters{Processes: 1}
-	c.Processed, c.Read = f.sum("processed_events_total", ""), f.sum("events_total", "")
-	c.Results, c.Overdue = f.sum("results_total", ""), f.sum("overdue_results_total", "")
-	c.Lag, c.Oldest = f.sum("consumer_lag", source), math.NaN()
-	f.each("oldest_event_age_seconds", "", func(m *dto.Metric) { c.Oldest = larger(c.Oldest, value(m)) })
-	c.Busy, c.Places = f.sum("inference_busy_seconds_total", ""), f.sum("inference_concurrency_limit", "")
-	f.each("inference_batch_size", "", func(m *dto.Metric) {
+	c.Processed, c.Read = p.sum("processed_events_total", ""), p.sum("events_total", "")
+	c.Results, c.Overdue = p.sum("results_total", ""), p.sum("overdue_results_total", "")
+	c.Lag, c.Oldest = p.sum("consumer_lag", source), math.NaN()
+	p.each("oldest_event_age_seconds", "", func(m *dto.Metric) { c.Oldest = larger(c.Oldest, value(m)) })
+	c.Busy, c.Places = p.sum("inference_busy_seconds_total", ""), p.sum("inference_concurrency_limit", "")
+	p.each("inference_batch_size", "", func(m *dto.Metric) {
 		c.Calls += float64(m.GetHistogram().GetSampleCount())
 		c.Rows += m.GetHistogram().GetSampleSum()
 	})
-	f.each("inference_seconds", "", func(m *dto.Metric) { c.Seconds += m.GetHistogram().GetSampleSum() })
-	f.each("arrival_to_publish_seconds", "", func(m *dto.Metric) {
+	p.each("inference_seconds", "", func(m *dto.Metric) { c.Seconds += m.GetHistogram().GetSampleSum() })
+	p.each("arrival_to_publish_seconds", "", func(m *dto.Metric) {
 		for _, b := range m.GetHistogram().GetBucket() {
 			c.Freshness = append(c.Freshness, Bucket{b.GetUpperBound(), float64(b.GetCumulativeCount())})
 		}
