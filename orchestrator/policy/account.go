@@ -23,6 +23,9 @@ func (h *Horizon) explain(in *orchestrator.Input, d *orchestrator.Decision, w wa
 		fmt.Fprintf(&b, ", %d do the work of %.1f", n, h.fleet.of(n))
 	}
 	fmt.Fprintf(&b, "; %.4g events wait, %.0f %% of what may. ", p.backlog, 100*p.backlog/max(p.allow[0], 1))
+	if h.surge.on {
+		b.WriteString("That is more than any forecast had for now, so the rise is drawn on. ")
+	}
 	switch {
 	case d.Workers > in.Target:
 		fmt.Fprintf(&b, "%d more are ordered", d.Workers-in.Target)

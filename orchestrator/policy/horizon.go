@@ -69,7 +69,6 @@ type Horizon struct {
 	plan  plan
 	best  plan // of the batch that is best so far
 	sizes []int
-	note  string
 }
 
 // NewHorizon returns a planner.

@@ -37,7 +37,6 @@ type plan struct {
 	nodes int
 	h     float64     // events between nodes
 	value [][]float64 // by step: counts × nodes
-	g     []float64
 }
 
 const (
