@@ -56,7 +56,8 @@ func connect(url string, env map[string]string) (*Target, error) {
 	if err != nil {
 		return nil, err
 	}
-	return t, t.Connect(o)
+	err = t.Connect(o)
+	return t, err
 }
 
 func TestTheClusterIsFound(t *testing.T) {
