@@ -3,7 +3,6 @@ package observe
 import (
 	"context"
 	"encoding/json"
-	"fmt"
 	"io"
 	"math"
 	"net/http"
@@ -190,7 +189,7 @@ func asPrometheus(t *testing.T, page *string, when *float64) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		type result struct {
 			Metric map[string]string `json:"metric"`
-			Value  [2]any            `json:"value"`
+			Values [][2]any          `json:"values"`
 		}
 		var out []result
 		for line := range strings.Lines(*page) {
@@ -204,15 +203,9 @@ func asPrometheus(t *testing.T, page *string, when *float64) http.HandlerFunc {
 				k, v, _ := strings.Cut(l, "=")
 				m[k] = strings.Trim(v, `"`)
 			}
-			if strings.HasPrefix(r.FormValue("query"), "timestamp(") {
-				if name != "freshet_pipeline_info" {
-					continue
-				}
-				value = fmt.Sprint(*when)
-			}
-			out = append(out, result{m, [2]any{*when, value}})
+			out = append(out, result{m, [][2]any{{*when - 1, "0"}, {*when, value}}})
 		}
-		json.NewEncoder(w).Encode(map[string]any{"status": "success", "data": map[string]any{"resultType": "vector", "result": out}})
+		json.NewEncoder(w).Encode(map[string]any{"status": "success", "data": map[string]any{"resultType": "matrix", "result": out}})
 	}
 }
 

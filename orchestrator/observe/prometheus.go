@@ -59,31 +59,36 @@ func Prometheus(raw, pipeline string, quantile float64, env func(string) (string
 const names = "pipeline_info|processed_events_total|events_total|results_total|overdue_results_total|consumer_lag|oldest_event_age_seconds|" +
 	"inference_busy_seconds_total|inference_concurrency_limit|inference_batch_size_(sum|count)|inference_seconds_(sum|count)|arrival_to_publish_seconds_bucket"
 
-// Observe asks once for all values and once for when they were scraped. The signals' time is that of the
-// process scraped last longest ago.
+// reach is how far back the last samples of a process may lie: scrapes are at most half as far apart.
+const reach = 2 * time.Minute
+
+// Observe asks for the raw samples of the last minutes, in one query, so that values and the times at which they were
+// scraped belong together. The signals' time is that of the process that was scraped longest ago. A process
+// that has missed three scrapes is left out.
 func (s *Server) Observe(ctx context.Context) (orchestrator.Signals, error) {
-	selector := fmt.Sprintf("pipeline=%q", s.pipeline)
-	scraped, err := s.query(ctx, "timestamp(freshet_pipeline_info{"+selector+"})")
+	samples, err := s.query(ctx, fmt.Sprintf("{__name__=~%q,pipeline=%q}[%ds]", "freshet_("+names+")", s.pipeline, int(reach.Seconds())))
 	if err != nil {
 		return orchestrator.Signals{}, err
 	}
-	if len(scraped) == 0 {
-		return orchestrator.Signals{}, errkind.Errorf(errkind.NotFound, "Prometheus at %s knows no pipeline %q: check that it scrapes the processes that run it, and the name", s.url, s.pipeline)
+	if len(samples) == 0 {
+		return orchestrator.Signals{}, errkind.Errorf(errkind.NotFound, "Prometheus at %s has no samples of a pipeline %q from the last %v: check that it scrapes the processes that run it, and the name", s.url, s.pipeline, reach)
 	}
-	at := math.Inf(1)
-	for _, x := range scraped {
-		at = min(at, x.value)
+	pages := byProcess(samples, s.pipeline)
+	newest := 0.0
+	for _, p := range pages {
+		newest = max(newest, p.at)
 	}
-	samples, err := s.query(ctx, `{__name__=~"freshet_(`+names+`)",`+selector+"}")
-	if err != nil {
-		return orchestrator.Signals{}, err
-	}
-	total := Counters{Time: time.UnixMilli(int64(at * 1000)), Lag: math.NaN(), Oldest: math.NaN()}
-	for _, p := range byProcess(samples, s.pipeline) {
-		if c, err := p.counters(); err == nil {
-			total.add(&c)
+	at := newest
+	total := Counters{Lag: math.NaN(), Oldest: math.NaN()}
+	for _, p := range pages {
+		c, err := p.page.counters()
+		if err != nil || newest-p.at > 3*max(1, p.gap) {
+			continue
 		}
+		at = min(at, p.at)
+		total.add(&c)
 	}
+	total.Time = time.UnixMilli(int64(at * 1000))
 	return s.meter.Signals(total), nil
 }
 
@@ -93,10 +98,10 @@ func (s *Server) Close() error {
 	return nil
 }
 
-// sample is one value of an instant vector.
+// sample is the last value of a series, when it was scraped, and how long after the one before; in seconds.
 type sample struct {
-	labels map[string]string
-	value  float64
+	labels         map[string]string
+	value, at, gap float64
 }
 
 func (s *Server) query(ctx context.Context, q string) ([]sample, error) {
@@ -126,7 +131,7 @@ func (s *Server) query(ctx context.Context, q string) ([]sample, error) {
 		Data          struct {
 			Result []struct {
 				Metric map[string]string
-				Value  [2]any
+				Values [][2]any
 			}
 		}
 	}
@@ -138,28 +143,55 @@ func (s *Server) query(ctx context.Context, q string) ([]sample, error) {
 	}
 	var out []sample
 	for _, r := range answer.Data.Result {
-		text, _ := r.Value[1].(string)
+		n := len(r.Values)
+		if n == 0 {
+			continue // native histograms
+		}
+		text, _ := r.Values[n-1][1].(string)
 		v, err := strconv.ParseFloat(text, 64)
 		if err != nil {
-			continue // a native histogram, or nonsense
+			continue
 		}
-		out = append(out, sample{r.Metric, v})
+		x := sample{labels: r.Metric, value: v}
+		x.at, _ = r.Values[n-1][0].(float64)
+		if n > 1 {
+			before, _ := r.Values[n-2][0].(float64)
+			x.gap = x.at - before
+		} else {
+			x.gap = reach.Seconds()
+		}
+		out = append(out, x)
 	}
 	return out, nil
 }
 
-// byProcess puts samples back into pages, one for each process that was scraped.
-func byProcess(samples []sample, pipeline string) (pages []*page) {
-	found := map[string]*page{}
-	for _, x := range samples {
-		id := x.labels["job"] + "\x00" + x.labels["instance"]
-		p := found[id]
+// scraped is the page of one process, when it was taken and how long after the one before.
+type scraped struct {
+	page    *page
+	at, gap float64
+}
+
+// byProcess puts samples back into pages, one for each process that was scraped. What was not on a process's last
+// page, such as the metrics of a version that is gone, is left out.
+func byProcess(samples []sample, pipeline string) (pages []*scraped) {
+	found := map[string]*scraped{}
+	id := func(x *sample) string { return x.labels["job"] + "\x00" + x.labels["instance"] }
+	for i := range samples {
+		x := &samples[i]
+		p := found[id(x)]
 		if p == nil {
-			p = &page{map[string]*dto.MetricFamily{}, pipeline}
-			found[id] = p
+			p = &scraped{page: &page{map[string]*dto.MetricFamily{}, pipeline}}
+			found[id(x)] = p
 			pages = append(pages, p)
 		}
-		p.put(x)
+		if x.at > p.at {
+			p.at, p.gap = x.at, x.gap
+		}
+	}
+	for i := range samples {
+		if p := found[id(&samples[i])]; samples[i].at == p.at {
+			p.page.put(samples[i])
+		}
 	}
 	return pages
 }
