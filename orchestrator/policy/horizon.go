@@ -46,7 +46,7 @@ type HorizonConfig struct {
 func DefaultHorizon() HorizonConfig {
 	return HorizonConfig{
 		Every: 5 * time.Second, Step: 10 * time.Second, Horizon: 10 * time.Minute,
-		Risk: 0.85, Tail: 0.5, Fade: 4 * time.Minute, Pace: 1, Spend: 0.4, Surge: 45, Allow: 0.95, Late: 30, Hold: 10 * time.Second,
+		Risk: 0.85, Tail: 0.5, Fade: 4 * time.Minute, Pace: 2, Spend: 0.2, Surge: 60, Allow: 0.95, Late: 30, Hold: 10 * time.Second,
 		Floor: FloorConfig{Stable: time.Minute, Fast: 20 * time.Second, Panic: 1.1, Utilisation: 1.1, Allow: 0.4, CatchUp: 2 * time.Minute},
 	}
 }
