@@ -35,7 +35,7 @@ func generated(t testing.TB, kind string, length time.Duration) *trace.Trace {
 func small(t testing.TB) Config {
 	return Config{
 		World:    DefaultWorld(),
-		Traces:   []*trace.Trace{generated(t, "smooth", 3*time.Hour), generated(t, "bursts", 3*time.Hour)},
+		Traces:   []*trace.Trace{generated(t, "smooth", 75*time.Minute), generated(t, "bursts", 75*time.Minute)},
 		Policies: []string{"static", "static-peak", "kpa", "foresight"},
 		Seeds:    2,
 	}
@@ -180,13 +180,13 @@ func TestComparisonsThatMakeNoSenseAreRefused(t *testing.T) {
 
 func TestOnlyPartOfLongTracesIsTakenWhereAsked(t *testing.T) {
 	c := small(t)
-	c.Policies, c.Longest, c.Seeds = []string{"foresight"}, 30*time.Minute, 1
+	c.Policies, c.Longest, c.Seeds = []string{"foresight"}, 15*time.Minute, 1
 	r, err := Compare(context.Background(), c)
 	if err != nil {
 		t.Fatal(err)
 	}
 	tr := r.Traces[0]
-	if tr.Tuned != 0.5 || tr.Judged != 0.5 || !strings.Contains(strings.Join(tr.Notes, " "), "left out") {
+	if tr.Tuned != 0.25 || tr.Judged != 0.25 || !strings.Contains(strings.Join(tr.Notes, " "), "left out") {
 		t.Errorf("%g h tuned, %g h judged, notes %q", tr.Tuned, tr.Judged, tr.Notes)
 	}
 }

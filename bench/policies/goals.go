@@ -128,7 +128,7 @@ func (t *timed) Step(now time.Time, s *orchestrator.Signals, o orchestrator.Orde
 func (c *Config) decideGoal() (Goal, error) {
 	w := c.World
 	w.Busy, w.Objective.Max = 90, 200
-	t, err := trace.Generate("bursts", 1, 4*time.Hour)
+	t, err := trace.Generate("bursts", 1, 2*time.Hour)
 	if err != nil {
 		return Goal{}, err
 	}
