@@ -49,7 +49,9 @@ func (a assembly) pilot(t *task) (orchestrator.Pilot, error) {
 		set.Policy = policy.NewHorizon(h)
 	}
 	if !a.blind {
-		f := forecast.New(a.forecast)
+		c := a.forecast
+		c.Grid = forecast.ForScaling().Grid
+		f := forecast.New(c)
 		warm(f, t.first)
 		set.Forecaster = f
 	}
@@ -58,7 +60,7 @@ func (a assembly) pilot(t *task) (orchestrator.Pilot, error) {
 
 // warm shows a forecaster what has been, in windows as long as a controller's.
 func warm(f orchestrator.Forecaster, past *trace.Trace) {
-	const window = 10 * time.Second
+	window := forecast.ForScaling().Grid
 	// A forecast that is asked for settles what is to be learned of errors, before there are any.
 	d := orchestrator.Demand{Time: past.Start, Step: 30 * time.Second, Levels: orchestrator.DefaultLevels()}
 	f.Forecast(&d, 20)
@@ -107,6 +109,7 @@ func ablations() []*entrant {
 		assembled("no pacing", Ablation, with(func(h *policy.HorizonConfig) { h.Pace = -1 })),
 		assembled("ppo alone", Ablation, assembly{blind: true, policy: trainedPolicy, bare: true}),
 		assembled("ppo in rails", Ablation, assembly{blind: true, policy: trainedPolicy}),
+		assembled("ppo with forecast in rails", Ablation, assembly{policy: trainedPolicy}),
 	)
 }
 

@@ -121,7 +121,7 @@ func NewPilot(o PilotOptions) (orchestrator.Pilot, error) {
 		Policy: o.Policy, Rails: orchestrator.DefaultRails(), Capacity: o.Capacity, Objective: o.Objective, Tiers: o.Tiers, Fit: true, Explain: true,
 	}
 	if o.Policy.Name() == horizonName {
-		f := forecast.New(forecast.Config{})
+		f := forecast.New(forecast.ForScaling())
 		if o.Past != "" {
 			begun := false
 			err := orchestrator.Arrivals(o.Past, func(end time.Time, window time.Duration, rate float64) {

@@ -61,7 +61,8 @@ func (a *app) benchForecasts(ctx context.Context, names []string, f benchForecas
 	if err := checkOutput(f.output, "text", "json", "markdown"); err != nil {
 		return err
 	}
-	c := forecast.Config{Span: f.span, Uncalibrated: f.uncalibrated}
+	c := forecast.ForScaling()
+	c.Span, c.Uncalibrated = f.span, f.uncalibrated
 	if len(f.members) > 0 {
 		c.Members = slices.DeleteFunc(slices.Clone(f.members), func(m string) bool { return m == lstmName })
 	}
@@ -84,7 +85,7 @@ func (a *app) benchForecasts(ctx context.Context, names []string, f benchForecas
 	w := policies.DefaultWorld()
 	for i, t := range traces {
 		shown := a.startProgress(func(time.Duration) string { return fmt.Sprintf("%s, %d of %d", t.Name, i+1, len(traces)) })
-		tab := forecast.Backtest(t.Scale(w.Mean()).Draw(1, 10*time.Second), c, f.leads, 1./3)
+		tab := forecast.Backtest(t.Scale(w.Mean()).Draw(1, c.Grid), c, f.leads, 1./3)
 		shown.finish()
 		if err := ctx.Err(); err != nil {
 			return fmt.Errorf("compare forecasters: %w", err)

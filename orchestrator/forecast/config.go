@@ -48,6 +48,10 @@ func Names() []string {
 // Defaults returns the names of the members of an ensemble that names none.
 func Defaults() []string { return Names() }
 
+// ForScaling is the configuration that the orchestrator uses and the comparisons of policies judge: a
+// grid as fine as the period of its policy, so that a jump is seen within seconds.
+func ForScaling() Config { return Config{Grid: 5 * time.Second} }
+
 // Validate reports what is wrong with c; New repairs it instead where it can.
 func (c *Config) Validate() error {
 	for _, m := range c.Members {
