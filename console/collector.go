@@ -26,7 +26,7 @@ type Collector struct {
 	outstanding, limit, waiting, labels                              *prometheus.Desc
 	late, filled, lateReadings                                       *prometheus.Desc
 	expressionFaults, lookupMisses                                   *prometheus.Desc
-	behind, age, freshness, sinceArrival, lookup                     *prometheus.Desc
+	behind, age, stored, freshness, sinceArrival, lookup             *prometheus.Desc
 	batch, inference, inferenceBatch, flushes, busy                  *prometheus.Desc
 	info, target, processed, overdue, busySeconds                    *prometheus.Desc
 	watermark, held, stateKeys, stateBytes                           *prometheus.Desc
@@ -93,6 +93,7 @@ func newCollector(name string, stats func() pipeline.Stats, lags func(context.Co
 		expressionFaults: desc("expression_faults_total", "Values that an expression could not compute."),
 		lookupMisses:     desc("lookup_misses_total", "Rows for which a look-up gave nothing."),
 		behind:           desc("consumer_lag", "Records of a topic that are not processed yet: events of the source, batches of events between stages.", "topic"),
+		stored:           desc("stored_records_total", "Records that a topic has taken since it was made, where the broker counts them.", "topic"),
 		age:              desc("oldest_event_age_seconds", "Time since the oldest record of a topic that is not processed yet was stored there.", "topic"),
 		freshness:        desc("freshness_seconds", "Publication time minus event time."),
 		sinceArrival:     desc("arrival_to_publish_seconds", "Publication time minus the time the broker stored the event."),
@@ -188,6 +189,9 @@ func (c *Collector) Collect(ch chan<- prometheus.Metric) {
 		for _, l := range lags {
 			out.gauge(c.behind, float64(l.Records), l.Topic)
 			out.gauge(c.age, l.OldestAge.Seconds(), l.Topic)
+			if l.Stored >= 0 {
+				out.counter(c.stored, uint64(l.Stored), l.Topic)
+			}
 		}
 	}
 }

@@ -88,8 +88,8 @@ func scrape(t *testing.T, s pipeline.Stats, lags func(context.Context) ([]pipeli
 
 func twoStages(context.Context) ([]pipeline.StageLag, error) {
 	return []pipeline.StageLag{
-		{Topic: "transactions", Lag: broker.Lag{Records: 12, OldestAge: 3 * time.Millisecond}},
-		{Topic: "card-fraud-by-terminal_id", Lag: broker.Lag{Records: 2, OldestAge: time.Second}},
+		{Topic: "transactions", Lag: broker.Lag{Records: 12, OldestAge: 3 * time.Millisecond}, Stored: 1012},
+		{Topic: "card-fraud-by-terminal_id", Lag: broker.Lag{Records: 2, OldestAge: time.Second}, Stored: -1},
 	}, nil
 }
 

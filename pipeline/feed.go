@@ -58,11 +58,12 @@ type arrival struct {
 func (m *mergeIntake) start(ctx context.Context) error {
 	ctx, m.stop = context.WithCancel(ctx)
 	m.arrived = make(chan arrival, 1+len(m.labels))
-	size := m.t.p.frameEvents
+	size := func() int { return m.t.p.frameEvents }
 	if m.t.stage.index > 0 {
-		size = moveFetch
+		m.fetch.Store(moveFetch)
+		size = func() int { return int(m.fetch.Load()) }
 	}
-	m.feeds = append(m.feeds, &feed{input: m.t.claim.(broker.Positioner), fetch: func(ctx context.Context) (*broker.Batch, error) { return m.t.claim.Fetch(ctx, size) }})
+	m.feeds = append(m.feeds, &feed{input: m.t.claim.(broker.Positioner), fetch: func(ctx context.Context) (*broker.Batch, error) { return m.t.claim.Fetch(ctx, size()) }})
 	for _, l := range m.labels {
 		r, err := m.t.p.broker.Read(ctx, m.t.p.plan.Spec.Labels.Topic, l.index, l.scan)
 		if err != nil {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/freshet-io/freshet/broker"
 	"github.com/freshet-io/freshet/errkind"
@@ -15,6 +16,9 @@ import (
 type StageLag struct {
 	Topic string
 	broker.Lag
+	// Stored is how many records the topic has taken since it was made, read together with Lag;
+	// negative where the broker's positions do not count them.
+	Stored int64
 }
 
 // Lags is how far each stage is behind, the one that reads the source first. The
@@ -23,11 +27,19 @@ type StageLag struct {
 func (p *Pipeline) Lags(ctx context.Context) ([]StageLag, error) {
 	lags := make([]StageLag, 0, len(p.plan.stages))
 	for _, st := range p.plan.stages {
-		l, _, err := p.broker.Lag(ctx, st.topic, p.plan.Spec.Group())
+		t, err := p.broker.Describe(ctx, st.topic, p.plan.Spec.Group())
 		if err != nil && (st.index == 0 || !errkind.Is(err, errkind.NotFound)) { // the others are made by Run
 			return nil, fmt.Errorf("look how far %s is processed: %w", st.topic, err)
 		}
-		lags = append(lags, StageLag{st.topic, l})
+		l := StageLag{Topic: st.topic, Stored: -1}
+		l.Lag, _ = t.Lag(time.Now())
+		if err == nil && p.broker.Capabilities().Gapless {
+			l.Stored = 0
+			for _, part := range t.Partitions {
+				l.Stored += part.End
+			}
+		}
+		lags = append(lags, l)
 	}
 	return lags, nil
 }

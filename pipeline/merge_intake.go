@@ -6,6 +6,7 @@ import (
 	"math"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/freshet-io/freshet/broker"
@@ -14,8 +15,11 @@ import (
 const (
 	// laneRows is how many rows of one input may wait before no more is read.
 	laneRows = 8192
-	// moveFetch is how many records of a shuffle topic are fetched at a time.
-	moveFetch = 16
+	// moveFetch is how many records of a shuffle topic are fetched at a time where they are full, and
+	// mostMoveFetch where they hold few rows each, as those of a stage that keeps up do: a task
+	// that is behind needs whole frames all the same.
+	moveFetch     = 16
+	mostMoveFetch = 256
 	// pollLeast and pollMost are how long a merge that is held back waits before
 	// it looks again whether the input it waits for is silent.
 	pollLeast = time.Millisecond
@@ -46,10 +50,11 @@ type mergeIntake struct {
 	lookTook time.Duration
 	lookers  sync.WaitGroup
 
-	scan   int64    // the claim's position behind the records taken in
-	end    int64    // the end of the partition when it was read last
-	next0  int64    // the position given to the frame filled last
-	done   *tracker // of the first stage; from begin on
+	fetch  atomic.Int64 // how many records to fetch of a shuffle topic
+	scan   int64        // the claim's position behind the records taken in
+	end    int64        // the end of the partition when it was read last
+	next0  int64        // the position given to the frame filled last
+	done   *tracker     // of the first stage; from begin on
 	last   time.Time
 	newest int64 // time of any row given out
 	// lateness is how much earlier one may be that is yet to come.

@@ -113,6 +113,7 @@ func (m *mergeIntake) takeMoved(batch *broker.Batch) error {
 		}
 	}
 	defer release()
+	rows := 0
 	for i := range batch.Records {
 		rec := &batch.Records[i]
 		b := m.block()
@@ -120,6 +121,7 @@ func (m *mergeIntake) takeMoved(batch *broker.Batch) error {
 		if !ok || task >= len(m.events) {
 			return errkind.Errorf(errkind.Corrupt, "topic %s, partition %d, position %d: not a record of this pipeline's shuffle: delete the topic and the pipeline's state topics to begin anew", batch.Topic, batch.Partition, rec.Position)
 		}
+		rows += b.rows.N
 		l := m.events[task]
 		if b.at < l.from { // done before the lane was restored
 			m.free = append(m.free, b)
@@ -138,6 +140,7 @@ func (m *mergeIntake) takeMoved(batch *broker.Batch) error {
 		}
 	}
 	m.scan, m.end = batch.Next(), batch.End
+	m.fetch.Store(int64(min(mostMoveFetch, max(moveFetch, m.t.p.frameEvents*len(batch.Records)/max(1, rows)))))
 	return nil
 }
 

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/freshet-io/freshet/bench/policies"
+	"github.com/freshet-io/freshet/orchestrator"
 	"github.com/freshet-io/freshet/orchestrator/simulate"
 	"github.com/freshet-io/freshet/orchestrator/trace"
 )
@@ -20,8 +21,12 @@ type Row struct {
 }
 
 // Compare runs policies one after another, each live and simulated. Those of others are tuned by the
-// arrivals of first, in the simulator.
-func Compare(ctx context.Context, c Config, names []string, first *trace.Trace) ([]Row, error) {
+// arrivals of first, in the simulator. What the pipeline itself takes is measured first, and
+// written into the world.
+func Compare(ctx context.Context, c *Config, names []string, first *trace.Trace) ([]Row, error) {
+	if err := c.calibrate(ctx); err != nil {
+		return nil, err
+	}
 	var rows []Row
 	for _, name := range names {
 		choice, err := policies.Choose(ctx, name, c.World, first)
@@ -39,7 +44,7 @@ func Compare(ctx context.Context, c Config, names []string, first *trace.Trace) 
 		if pilot, err = choice.Make(); err != nil {
 			return nil, err
 		}
-		if row.Live, err = Run(ctx, c, pilot); err != nil {
+		if row.Live, err = Run(ctx, *c, pilot); err != nil {
 			return nil, fmt.Errorf("run %s: %w", name, err)
 		}
 		rows = append(rows, row)
@@ -67,6 +72,7 @@ func WriteTable(w io.Writer, c *Config, rows []Row) error {
 			fmt.Fprintf(w, "%s: %s\n", r.Policy, r.Setting)
 		}
 	}
+	fmt.Fprintf(w, "the pipeline, measured before: events reach the model in portions of %v, and spend %v outside of it\n", round(c.World.Linger), round(c.World.Path))
 	for _, r := range rows {
 		l := r.Live
 		_, err := fmt.Fprintf(w, "%s live ÷ simulated: cost %.3f, late %+.2f points, mean freshness %.2f, p99 %.2f; calls took %v and were to take %v; arrivals at most %v and decisions %v behind\n",
@@ -102,3 +108,38 @@ func share(r *simulate.Result) float64 {
 func ratio(a, b time.Duration) float64 { return float64(a) / float64(max(b, 1)) }
 
 func round(d time.Duration) time.Duration { return d.Round(100 * time.Millisecond) }
+
+// calibration is how long the pipeline is measured, by the clock.
+const calibration = 10 * time.Second
+
+// ample orders all workers.
+type ample int
+
+func (ample) Name() string          { return "ample" }
+func (ample) Period() time.Duration { return 15 * time.Second }
+func (n ample) Step(time.Time, *orchestrator.Signals, orchestrator.Orders) orchestrator.Decision {
+	return orchestrator.Decision{Workers: int(n)}
+}
+
+// calibrate measures, at the mean rate and with all workers, in what portions the pipeline hands events to
+// its model (Linger) and what time they spend outside of it (Path).
+func (c *Config) calibrate(ctx context.Context) error {
+	try := *c
+	w := &try.World
+	w.Faults, w.Start, w.Jitter = nil, w.Objective.Max, 0
+	rate := c.World.Arrivals.Mean()
+	counts := make([]float64, max(1, int(c.traced(calibration)/w.Arrivals.Step)))
+	for i := range counts {
+		counts[i] = rate * w.Arrivals.Step.Seconds()
+	}
+	w.Arrivals = &trace.Trace{Start: w.Arrivals.Start, Step: w.Arrivals.Step, Counts: counts}
+	r, err := Run(ctx, try, ample(w.Objective.Max))
+	if err != nil {
+		return fmt.Errorf("measure the pipeline: %w", err)
+	}
+	rows := (r.Wanted.Seconds() - w.Capacity.Overhead) / w.Capacity.PerEvent
+	linger := rows / rate
+	c.World.Linger = seconds(max(0, linger))
+	c.World.Path = max(0, r.Mean-r.Wanted-c.World.Linger/2)
+	return nil
+}

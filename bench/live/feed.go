@@ -14,7 +14,7 @@ import (
 )
 
 // feedStep is how often what is due is published, by the clock.
-const feedStep = 2 * time.Millisecond
+const feedStep = 500 * time.Microsecond
 
 // feeder publishes payments at the times of a trace, whatever becomes of them: an open loop.
 type feeder struct {

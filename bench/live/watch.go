@@ -174,7 +174,7 @@ func counters(ctx context.Context, p *pipeline.Pipeline, target time.Duration) o
 	s := p.Stats()
 	c := observe.Counters{
 		Time: time.Now(), Processes: 1, Processed: float64(s.Processed), Read: float64(s.Consumed), Results: float64(s.SinceArrival.Count),
-		Overdue: float64(s.SinceArrival.Count - s.SinceArrival.AtMost(int64(target))), Lag: math.NaN(), Oldest: math.NaN(),
+		Overdue: float64(s.SinceArrival.Count - s.SinceArrival.AtMost(int64(target))), Arrived: math.NaN(), Lag: math.NaN(), Oldest: math.NaN(),
 	}
 	for i := range s.Steps {
 		for j := range s.Steps[i].Served {
@@ -196,6 +196,9 @@ func counters(ctx context.Context, p *pipeline.Pipeline, target time.Duration) o
 		between = max(0, c.Processed-float64(s.Predictions+s.Letters()))
 	}
 	c.Lag, c.Oldest = float64(lags[0].Records)+between, 0
+	if lags[0].Stored >= 0 {
+		c.Arrived = float64(lags[0].Stored)
+	}
 	for _, l := range lags {
 		c.Oldest = max(c.Oldest, l.OldestAge.Seconds())
 	}

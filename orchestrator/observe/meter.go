@@ -13,6 +13,9 @@ type Counters struct {
 	Time time.Time
 	// Processed counts events of the source that are done with and committed, Read those fetched.
 	Processed, Read float64
+	// Arrived counts events that the source has taken, read together with Lag; NaN where the broker does not
+	// count them: then what was processed and the change of the lag stand for it.
+	Arrived float64
 	// Results counts those published, Overdue those of them published later than the target.
 	Results, Overdue float64
 	// Lag is the number of events on the source that are not processed, Oldest the age in seconds of
@@ -67,8 +70,11 @@ func (m *Meter) Signals(c Counters) orchestrator.Signals {
 	}
 	s.Window = c.Time.Sub(last.Time)
 	set(&s.Served, (c.Processed-last.Processed)/window, orchestrator.KnownServed)
-	// What came is what was served and what the lag has grown by.
-	set(&s.Arrivals, max(0, c.Processed-last.Processed+c.Lag-last.Lag)/window, orchestrator.KnownArrivals)
+	came := c.Arrived - last.Arrived
+	if math.IsNaN(came) {
+		came = c.Processed - last.Processed + c.Lag - last.Lag
+	}
+	set(&s.Arrivals, max(0, came)/window, orchestrator.KnownArrivals)
 	if c.Places > 0 {
 		set(&s.Busy, min(1, max(0, (c.Busy-last.Busy)/(window*c.Places))), orchestrator.KnownBusy)
 	}
@@ -93,7 +99,7 @@ func (m *Meter) Signals(c Counters) orchestrator.Signals {
 // fell reports whether a counter is less than it was, which only a new process does.
 func fell(old, now *Counters) bool {
 	for _, p := range [][2]float64{
-		{old.Processed, now.Processed}, {old.Results, now.Results}, {old.Overdue, now.Overdue},
+		{old.Processed, now.Processed}, {old.Arrived, now.Arrived}, {old.Results, now.Results}, {old.Overdue, now.Overdue},
 		{old.Busy, now.Busy}, {old.Calls, now.Calls}, {old.Rows, now.Rows}, {old.Seconds, now.Seconds},
 	} {
 		if p[1] < p[0] {

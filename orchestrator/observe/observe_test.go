@@ -27,7 +27,7 @@ func at(s float64) time.Time { return time.Unix(1000, 0).Add(time.Duration(s * f
 // which one is busy.
 func steady(s float64) Counters {
 	return Counters{
-		Time: at(s), Processed: 100 * s, Read: 100*s + 4, Results: 100 * s, Overdue: 2 * s, Lag: 10, Oldest: 0.1, Busy: s, Places: 2,
+		Time: at(s), Processed: 100 * s, Read: 100*s + 4, Results: 100 * s, Overdue: 2 * s, Arrived: nan, Lag: 10, Oldest: 0.1, Busy: s, Places: 2,
 		Calls: 10 * s, Rows: 100 * s, Seconds: s, Processes: 1,
 		Freshness: []Bucket{{0.1, 50 * s}, {0.2, 100 * s}, {math.Inf(1), 100 * s}},
 	}
@@ -49,6 +49,13 @@ func TestSignalsAreWhatHappenedSinceTheCountersBefore(t *testing.T) {
 	}
 	if diff := cmp.Diff(want, m.Signals(now)); diff != "" {
 		t.Errorf("the second (-want +got):\n%s", diff)
+	}
+	// A broker that counts knows better.
+	a, b := steady(30), steady(40)
+	a.Arrived, b.Arrived = 5000, 6200
+	m.Signals(a)
+	if s := m.Signals(b); s.Arrivals != 120 {
+		t.Errorf("1,200 events were stored in 10 s: %+v", s)
 	}
 }
 
@@ -169,7 +176,7 @@ func TestProcessesAreAddedUpAndTheLagIsCountedOnce(t *testing.T) {
 	if _, err := s.Observe(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	page = strings.Replace(page, `freshet_processed_events_total{pipeline="card-fraud"} 996`, `freshet_processed_events_total{pipeline="card-fraud"} 1096`, 1)
+	page = strings.Replace(page, `freshet_stored_records_total{pipeline="card-fraud",topic="transactions"} 1012`, `freshet_stored_records_total{pipeline="card-fraud",topic="transactions"} 1212`, 1)
 	got, err := s.Observe(t.Context())
 	if err != nil || got.Arrivals != 20 || got.Lag != 12 {
 		t.Errorf("200 events in 10 s of two processes: %+v, %v", got, err)

@@ -56,7 +56,7 @@ func Prometheus(raw, pipeline string, quantile float64, env func(string) (string
 }
 
 // names are the metrics that are read, without the prefix.
-const names = "pipeline_info|processed_events_total|events_total|results_total|overdue_results_total|consumer_lag|oldest_event_age_seconds|" +
+const names = "pipeline_info|processed_events_total|events_total|results_total|overdue_results_total|stored_records_total|consumer_lag|oldest_event_age_seconds|" +
 	"inference_busy_seconds_total|inference_concurrency_limit|inference_batch_size_(sum|count)|inference_seconds_(sum|count)|arrival_to_publish_seconds_bucket"
 
 // reach is how far back the last samples of a process may lie: scrapes are at most half as far apart.
@@ -79,7 +79,7 @@ func (s *Server) Observe(ctx context.Context) (orchestrator.Signals, error) {
 		newest = max(newest, p.at)
 	}
 	at := newest
-	total := Counters{Lag: math.NaN(), Oldest: math.NaN()}
+	total := Counters{Arrived: math.NaN(), Lag: math.NaN(), Oldest: math.NaN()}
 	for _, p := range pages {
 		c, err := p.page.counters()
 		if err != nil || newest-p.at > 3*max(1, p.gap) {

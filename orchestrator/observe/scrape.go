@@ -65,7 +65,7 @@ func Scrape(url, pipeline string, quantile float64, env func(string) (string, bo
 // Observe reads every page. A process that cannot be reached is left out, and makes the rates
 // of two windows unknown; with none left the error is that of the first.
 func (s *Scraper) Observe(ctx context.Context) (orchestrator.Signals, error) {
-	total := Counters{Time: s.now(), Lag: math.NaN(), Oldest: math.NaN()}
+	total := Counters{Time: s.now(), Arrived: math.NaN(), Lag: math.NaN(), Oldest: math.NaN()}
 	var first error
 	for _, page := range s.pages {
 		c, err := s.read(ctx, page)
@@ -128,7 +128,7 @@ func (c *Counters) add(o *Counters) {
 	c.Rows += o.Rows
 	c.Seconds += o.Seconds
 	c.Processes += o.Processes
-	c.Lag, c.Oldest = larger(c.Lag, o.Lag), larger(c.Oldest, o.Oldest)
+	c.Lag, c.Oldest, c.Arrived = larger(c.Lag, o.Lag), larger(c.Oldest, o.Oldest), larger(c.Arrived, o.Arrived)
 	if c.Freshness == nil {
 		c.Freshness = slices.Clone(o.Freshness)
 		return
@@ -167,7 +167,7 @@ func (p *page) counters() (Counters, error) {
 	c := Counters{Processes: 1}
 	c.Processed, c.Read = p.sum("processed_events_total", ""), p.sum("events_total", "")
 	c.Results, c.Overdue = p.sum("results_total", ""), p.sum("overdue_results_total", "")
-	c.Lag, c.Oldest = p.sum("consumer_lag", source), math.NaN()
+	c.Arrived, c.Lag, c.Oldest = p.sum("stored_records_total", source), p.sum("consumer_lag", source), math.NaN()
 	p.each("oldest_event_age_seconds", "", func(m *dto.Metric) { c.Oldest = larger(c.Oldest, value(m)) })
 	c.Busy, c.Places = p.sum("inference_busy_seconds_total", ""), p.sum("inference_concurrency_limit", "")
 	p.each("inference_batch_size", "", func(m *dto.Metric) {

@@ -26,9 +26,9 @@ type engine struct {
 	tick           int
 	next           float64 // the next of all timers below
 
-	target, delay, period, linger float64
-	overhead, perEvent            float64
-	batch, full                   float64 // events and seconds of a full call
+	target, delay, period, linger, path float64
+	overhead, perEvent                  float64
+	batch, full                         float64 // events and seconds of a full call
 
 	segs   []segment
 	rate   float64 // all arrivals, events a second
@@ -92,7 +92,7 @@ func newEngine(w *World, p orchestrator.Pilot) (*engine, error) {
 	e := &engine{
 		w: w, pilot: p, rng: rand.New(rand.NewPCG(w.Seed, 0x66726573686574)), res: &Result{Pilot: p.Name()},
 		step: w.Arrivals.Step.Seconds(), target: w.Objective.Target.Seconds(), delay: w.Delay.Seconds(),
-		period: period.Seconds(), linger: w.Linger.Seconds(), overhead: c.Overhead, perEvent: c.PerEvent,
+		period: period.Seconds(), linger: w.Linger.Seconds(), path: w.Path.Seconds(), overhead: c.Overhead, perEvent: c.PerEvent,
 		tier: -1, still: never, asks: 1, snaps: 1,
 	}
 	ticks := len(w.Arrivals.Counts)

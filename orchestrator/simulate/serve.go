@@ -90,7 +90,7 @@ func (e *engine) backlogged(u *unit, g *group, in, to, t, end float64) {
 	if !(mass > 0) {
 		return
 	}
-	e.publish(g.front, to, t-g.front+u.full, end-to+u.full, mass)
+	e.publish(g.front, to, t-g.front+u.full+e.path, end-to+u.full+e.path, mass)
 	e.served += mass
 	calls := mass / e.batch
 	e.win.fullCalls += calls
@@ -114,8 +114,9 @@ func (e *engine) light(u *unit, in, units, t, end float64) {
 	waiting := 1.0
 	if busy < 1 && e.linger == 0 {
 		waiting = busy
-		e.fresh.add(service, mass*(1-busy))
+		e.fresh.add(service+e.path, mass*(1-busy))
 	}
+	service += e.path
 	e.fresh.addLight(service, wait, mass*waiting)
 	if worst := service + wait; worst > e.target {
 		k := 1.0

@@ -95,14 +95,14 @@ func (e *engine) state(s *orchestrator.Signals) {
 			if busy < 1 && e.linger == 0 {
 				wait *= busy
 			}
-			inFlight += in * service
-			lag += in * (service + wait)
-			oldest = max(oldest, service+wait)
+			inFlight += in * (service + e.path)
+			lag += in * (service + wait + e.path)
+			oldest = max(oldest, service+wait+e.path)
 			return
 		}
-		inFlight += e.batch * u.servers
-		lag += 1.5 * e.batch * u.servers
-		oldest = max(oldest, e.now-g.front+1.5*u.full)
+		inFlight += e.batch*u.servers + u.rate*e.path
+		lag += 1.5*e.batch*u.servers + u.rate*e.path
+		oldest = max(oldest, e.now-g.front+1.5*u.full+e.path)
 	}
 	if e.parts == nil {
 		add(&e.shared)

@@ -30,6 +30,9 @@ type World struct {
 	// Linger is how long a worker that is not behind waits to fill a call. With 0 it calls with whatever is
 	// there, so that small calls keep it busy long before it is at its limit, and Busy says little about the load.
 	Linger time.Duration
+	// Path is the time that an event spends outside of queues and calls, however many workers there are: it is
+	// fetched, its features are computed, its result is committed. It counts in freshness, lag and age.
+	Path time.Duration
 }
 
 // Fault is something that goes wrong for a time.

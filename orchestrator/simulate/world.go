@@ -53,6 +53,8 @@ func (w *World) Validate() error {
 		return bad("the signals' delay is %v: it must not be negative", w.Delay)
 	case w.Linger < 0 || w.Linger > maxSpan:
 		return bad("the linger is %v: it must not be negative", w.Linger)
+	case w.Path < 0 || w.Path > maxSpan:
+		return bad("the path is %v: it must not be negative", w.Path)
 	case !(w.Jitter >= 0 && w.Jitter <= 1):
 		return bad("the jitter of start-ups is %v: it must lie between 0 and 1", w.Jitter)
 	case w.Points < 0 || w.Points > maxPoints:
