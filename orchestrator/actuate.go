@@ -33,7 +33,8 @@ type Status struct {
 	Route                              Route
 	// Most and MostBatch bound what can be ordered; 0 where that is not known.
 	Most, MostBatch int
-	// Ours says that an Apply is in force, until Expires (zero where the actuator's orders do not expire by themselves).
+	// Ours says that an Apply is in force, until Expires; zero where none is recorded. Capabilities.Expires says
+	// whether the orders end by themselves then.
 	Ours    bool
 	Expires time.Time
 	// Note says what a person should know: who else scales this unit, what the bounds are.

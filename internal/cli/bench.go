@@ -26,6 +26,9 @@ func (a *app) benchCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "bench",
 		Short: "Compare scaling policies and forecasters on traces of arrivals",
+		Example: `  freshet bench policies --trace requests.csv --report report.html
+  freshet bench forecasts --trace requests.csv
+  freshet bench live --trace requests.csv --policies keda,freshet`,
 		Args:  cobra.NoArgs,
 		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}

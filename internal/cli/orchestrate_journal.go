@@ -89,7 +89,7 @@ loop does it, and this command waits for its answer.`,
 		}
 		outputFlag(c.Flags(), &d.output, "text", "json")
 	}
-	return all
+	return append(all, a.orchestrateExpireCommand())
 }
 
 // decisionFolder finds the journal of what is scaled.
