@@ -47,10 +47,10 @@ if [ $what = live ]; then
 		date -u +"%Y-%m-%d, $(getconf _NPROCESSORS_ONLN) cores of $(uname -m)"
 		echo
 		echo "Two days, 288 times as fast (nasa-http-per-minute.csv from its 15th day, where it is there):"
-		"$work/freshet" --log-level warn bench live ${trace[@]+"${trace[@]}"} --for 48h --speed 288 --policies keda,freshet "$@"
+		"$work/freshet" --log-level warn bench live ${trace[@]+"${trace[@]}"} --for 48h --speed 288 --objective 2m@0.99 --start-up 4m --policies keda,freshet "$@"
 		echo
-		echo "A tenfold spike for two minutes, three workers lost, the broker paused for a minute, in three hours of bursts, 144 times as fast:"
-		"$work/freshet" --log-level warn bench live --faults --for 3h --speed 144 --policies hpa,keda,kpa,flink,freshet "$@"
+		echo "A tenfold spike for two minutes, three workers lost, the broker paused for a minute, in 90 minutes of bursts, 72 times as fast:"
+		"$work/freshet" --log-level warn bench live --faults --busy 2 --max 60 --policies hpa,keda,kpa,flink,freshet "$@"
 	} | tee "$work/live.txt"
 	mv "$work/live.txt" "../results/$name-live.txt"
 	exit

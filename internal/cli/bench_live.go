@@ -49,7 +49,7 @@ time until the oldest event is within the objective again is shown.
 
 ` + traceHelp,
 		Example: `  freshet bench live --trace nasa-http-per-minute.csv --from 336h --for 48h --speed 288 --objective 2m@0.99 --start-up 4m --policies keda,freshet
-  freshet bench live --faults --policies hpa,keda,kpa,freshet --for 3h`,
+  freshet bench live --faults --policies hpa,keda,kpa,freshet --busy 2 --max 60`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return a.benchLive(cmd.Context(), &f) },
 	}
@@ -58,10 +58,10 @@ time until the oldest event is within the objective again is shown.
 	p.StringSliceVar(&f.policies, "policies", []string{"keda", policies.OursName}, "policies to run: all, or some of them")
 	p.StringVar(&f.objective, "objective", "30s@0.99", "freshness and the share of the events that has to keep it, in the time of the trace")
 	p.DurationVar(&f.from, "from", 0, "where in the trace to begin")
-	p.DurationVar(&f.fo, "for", 6*time.Hour, "how much of the trace to play")
+	p.DurationVar(&f.fo, "for", 90*time.Minute, "how much of the trace to play")
 	p.DurationVar(&f.startUp, "start-up", time.Minute, "time from the order of a worker until it is ready, in the time of the trace")
 	p.StringVar(&f.service, "service", "8ms+1ms", "time of a model call by the clock, overhead + time per event")
-	p.Float64Var(&f.speed, "speed", 144, "seconds of the trace in one second")
+	p.Float64Var(&f.speed, "speed", 72, "seconds of the trace in one second")
 	p.Float64Var(&f.busy, "busy", 4, "workers that the mean of the trace keeps busy")
 	p.IntVar(&f.most, "max", 40, "most workers that a policy may order")
 	p.BoolVar(&f.faults, "faults", false, "bring about a spike, a loss of workers and a pause of the broker")
