@@ -45,13 +45,22 @@ func OpenPolicy(text string, period time.Duration) (orchestrator.Policy, error) 
 	}
 	switch {
 	case name == horizonName || name == floorName:
-		if len(settings) > 0 {
-			return nil, errkind.Errorf(errkind.Config, "policy %s: %s has no settings", text, name)
+		set := policy.DefaultHorizon()
+		risk, given := settings["risk"]
+		if delete(settings, "risk"); given && name == horizonName {
+			r, ok := risk.(float64)
+			if !ok || !(r > 0 && r < 1) {
+				return nil, errkind.Errorf(errkind.Config, "policy %s: a risk of %v, expected a quantile of the demand between 0 and 1, such as 0.9", text, risk)
+			}
+			// Who chooses the risk wants no other.
+			set.Risk, set.Tail, set.Pace = r, min(set.Tail, r), -1
+		}
+		if len(settings) > 0 || given && name != horizonName {
+			return nil, errkind.Errorf(errkind.Config, "policy %s: %s has %s", text, name, map[string]string{horizonName: "one setting, risk", floorName: "no settings"}[name])
 		}
 		if name == floorName {
 			return paced(policy.NewFloor(policy.DefaultFloor()), period), nil
 		}
-		set := policy.DefaultHorizon()
 		if period > 0 {
 			set.Every = period
 		}

@@ -29,8 +29,8 @@ func (a *app) benchCommand() *cobra.Command {
 		Example: `  freshet bench policies --trace requests.csv --report report.html
   freshet bench forecasts --trace requests.csv
   freshet bench live --trace requests.csv --policies keda,freshet`,
-		Args:  cobra.NoArgs,
-		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	cmd.AddCommand(a.benchPoliciesCommand(), a.benchForecastsCommand(), a.benchLiveCommand())
 	return cmd
@@ -47,6 +47,7 @@ type benchPoliciesFlags struct {
 	report    string
 	output    string
 	ablation  bool
+	front     bool
 	startUp   time.Duration
 	longest   time.Duration
 	parallel  int
@@ -82,6 +83,7 @@ both keep the objective. The world, what was tuned over, and where ours loses ar
 	p.IntVar(&f.seeds, "seeds", 5, "how often each policy is run, with arrivals and start-ups drawn anew")
 	p.StringVar(&f.report, "report", "", "HTML file to write, with pictures")
 	p.BoolVar(&f.ablation, "ablation", false, "show what each part of "+policies.OursName+" is worth")
+	p.BoolVar(&f.front, "front", false, "instead show what freshness costs: "+policies.OursName+" with less and with more risk, those that no other beats; freshet orchestrate --policy horizon:risk=R takes one")
 	p.DurationVar(&f.startUp, "start-up", w.Capacity.StartUp, "time from the order of a worker until it is ready")
 	p.DurationVar(&f.longest, "longest", 28*24*time.Hour, "most of a trace to tune by, and to judge; 0s is all of it")
 	p.Float64Var(&f.busy, "busy", w.Busy, "workers that the mean of a trace keeps busy")
@@ -116,6 +118,16 @@ func (a *app) benchPolicies(ctx context.Context, names []string, f benchPolicies
 	}
 	if c.Traces, err = a.traces(names); err != nil {
 		return err
+	}
+	if f.front {
+		fronts, err := policies.Fronts(ctx, c)
+		if err != nil {
+			return err
+		}
+		if f.output == "json" {
+			return writeJSON(a.Stdout, fronts)
+		}
+		return policies.WriteFronts(a.Stdout, fronts)
 	}
 	var page *os.File
 	if f.report != "" {

@@ -33,7 +33,7 @@ func (f *forgetful) Apply(_ context.Context, o orchestrator.Orders, expires time
 	return nil
 }
 
-func (f *forgetful) Revert(context.Context) error              { f.orders = orchestrator.Orders{}; return nil }
+func (f *forgetful) Revert(context.Context) error        { f.orders = orchestrator.Orders{}; return nil }
 func (f *forgetful) Capabilities() actuator.Capabilities { return actuator.Capabilities{Workers: true} }
 func (f *forgetful) Close() error                        { return nil }
 
