@@ -39,6 +39,7 @@ func (d *Driver) lostError(what string) error {
 // Codes of JetStream's errors that the client has no name for.
 const (
 	codeResources      = 10002
+	codeConsumerLimit  = 10026
 	codeNoPeers        = 10005
 	codeInsufficient   = 10023
 	codeStreamLimit    = 10027
@@ -104,6 +105,8 @@ func kindOfCode(e *jetstream.APIError) errkind.Kind {
 		return errkind.Exhausted
 	case codeNoPeers, codeBatchPartial, codeBatchUnknown:
 		return errkind.Transient
+	case codeConsumerLimit: // those that nobody asks go by themselves
+		return errkind.Throttled
 	}
 	switch {
 	case e.Code == 429:

@@ -39,8 +39,10 @@ type reader struct {
 	part  int
 	p     *partition
 
-	next atomic.Uint64 // sequence
-	c    *pull
+	next      atomic.Uint64 // sequence
+	c         *pull
+	opening   string // the name of a consumer whose making was not yet confirmed
+	openingAt uint64 // and where it begins
 }
 
 // pull is the consumer of a reader, and what is under way from it.
@@ -142,13 +144,22 @@ func (r *reader) open(ctx context.Context) error {
 	ctx, cancel := d.within(ctx)
 	defer cancel()
 	lost := d.connection()
+	// A call that was given up may have made the consumer all the same: under the same name the next
+	// call finds it, so that impatient callers neither fill the stream with consumers nor begin anew each time.
+	if at := r.next.Load(); r.opening == "" || r.openingAt != at {
+		r.opening, r.openingAt = strings.ReplaceAll(strings.TrimPrefix(d.nc.NewInbox(), "_INBOX."), ".", "-"), at
+	}
 	c, err := d.js.CreateConsumer(ctx, r.p.stream, jetstream.ConsumerConfig{
+		Name:      r.opening,
 		AckPolicy: jetstream.AckNonePolicy, DeliverPolicy: jetstream.DeliverByStartSequencePolicy, OptStartSeq: r.next.Load(),
 		MemoryStorage: true, Replicas: 1, InactiveThreshold: idleFor, MaxWaiting: 8,
 	})
 	if errors.Is(err, jetstream.ErrStreamNotFound) {
 		d.topics.drop(r.topic)
 		return notFound(r.topic)
+	}
+	if err == nil || ctx.Err() == nil {
+		r.opening = "" // the server has answered
 	}
 	if err != nil {
 		return d.failed(fmt.Sprintf("read topic %q, partition %d", r.topic, r.part), err)
