@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"net/http/httptest"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -15,11 +16,22 @@ import (
 	"github.com/freshet-io/freshet/orchestrator/actuator/local"
 )
 
-// eight is a unit of eight instances.
-type eight struct{ now orchestrator.Orders }
+// nine is a unit of nine instances.
+type nine struct {
+	mu  sync.Mutex
+	now orchestrator.Orders
+}
 
-func (u *eight) Order(o orchestrator.Orders) error { u.now = o; return nil }
-func (u *eight) Orders() (now, most orchestrator.Orders) {
+func (u *nine) Order(o orchestrator.Orders) error {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.now = o
+	return nil
+}
+
+func (u *nine) Orders() (now, most orchestrator.Orders) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
 	now, most = u.now, orchestrator.Orders{Workers: 9, Batch: 64, Route: orchestrator.Route{Share: 1}}
 	if now.Workers == 0 {
 		now.Workers, now.Batch = 9, 64
@@ -37,7 +49,7 @@ func capacityOptions(d actuator.Driver) Options {
 }
 
 func TestCapacityIsOrderedOverHTTP(t *testing.T) {
-	h := local.Hold(&eight{})
+	h := local.Hold(&nine{})
 	defer h.Close()
 	f := newFixture(t, capacityOptions(h))
 	const path = "/pipelines/fraud/capacity"
@@ -70,7 +82,7 @@ func TestCapacityIsOrderedOverHTTP(t *testing.T) {
 
 func TestTheDriverOverHTTPIsAnActuator(t *testing.T) {
 	actuatortest.Run(t, actuatortest.Harness{Unit: func(t testing.TB) actuatortest.Unit {
-		h := local.Hold(&eight{})
+		h := local.Hold(&nine{})
 		s := New(Options{Broker: broker.New(newMemory(nil), broker.Options{}), Capacity: capacityOptions(h).Capacity})
 		srv := httptest.NewServer(s.Handler())
 		t.Cleanup(func() { srv.Close(); h.Close() })

@@ -14,7 +14,7 @@ import (
 // Fallback is the tier to which a share of the events can be routed: the fallbacks of the step.
 const Fallback = "fallback"
 
-// Unit is what is scaled within a process: a pipeline.
+// Unit is what is scaled within a process: a pipeline. It is safe for concurrent use.
 type Unit interface {
 	// Order puts orders in force; zero numbers mean all that there is.
 	Order(o orchestrator.Orders) error
