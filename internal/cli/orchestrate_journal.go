@@ -303,7 +303,8 @@ func (a *app) orchestrateExplain(d *decisionFlags, ids []string, costliest int) 
 			chosen = append(chosen, found...)
 		}
 	default:
-		if chosen, err = a.readDecisions(d, orchestrator.Query{Last: 1, Keep: (*orchestrator.Entry).Changes}, true); err != nil {
+		ordered := func(e *orchestrator.Entry) bool { return e.Kind == orchestrator.KindRound && e.Changes() }
+		if chosen, err = a.readDecisions(d, orchestrator.Query{Last: 1, Keep: ordered}, true); err != nil {
 			return err
 		}
 	}
