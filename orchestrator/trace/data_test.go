@@ -8,10 +8,16 @@ import (
 	"time"
 )
 
-// dataDir holds the public traces that are not part of the repository.
-const dataDir = "../../../shared/data/arrivals"
+// publicTraces is the folder of the public traces, which are not part of the repository.
+func publicTraces() string {
+	if d := os.Getenv("FRESHET_SHARED_DATA"); d != "" {
+		return filepath.Join(d, "arrivals")
+	}
+	return filepath.Join("..", "..", "..", "shared", "data", "arrivals")
+}
 
 func TestPublicTracesAreRead(t *testing.T) {
+	dataDir := publicTraces()
 	if _, err := os.Stat(dataDir); err != nil {
 		if strings.Contains(os.Getenv("FRESHET_REQUIRE"), "data") {
 			t.Fatalf("FRESHET_REQUIRE wants the public traces: %v", err)
